@@ -1,0 +1,1 @@
+"""The program: command line and wiring. Builds objects, hands them to a supervisor, nothing else."""
