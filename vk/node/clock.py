@@ -1,0 +1,65 @@
+"""Time: what counts seconds (monotonic), what is shown to others (wall clock), and waiting that can be cut short.
+
+Durations are never taken from the wall clock: it jumps (fault F22).
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Both clocks, to be replaced in tests. `monotonic` in seconds."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = _utc_now
+
+
+SYSTEM = Clock()
+
+
+def rfc3339(moment: datetime) -> str:
+    """metav1.Time: whole seconds, UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(moment: datetime) -> str:
+    """metav1.MicroTime."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def wait(event: asyncio.Event, *, seconds: float) -> bool:
+    """Wait for `event`, at most `seconds`; whether it came. The event is left set."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Delays that double from `first` to `limit` seconds, with full jitter over their upper half."""
+
+    first: float
+    limit: float
+    _failures: int = field(default=0, init=False)
+
+    def next(self) -> float:
+        """The delay after one more failure."""
+        ceiling = min(self.limit, self.first * 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+    def reset(self) -> None:
+        """It worked."""
+        self._failures = 0
