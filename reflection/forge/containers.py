@@ -7,7 +7,7 @@ from typing import Any, Final
 from reflection.forge import fields
 from reflection.forge.model import Json, Refused
 from reflection.forge.volumes import config_map
-from reflection.forge.walk import Job, Translator, apply
+from reflection.forge.walk import Job, Translator, apply, unreachable
 
 
 def container(value: Json, job: Job, path: str, *, rules: fields.Rules = fields.CONTAINER) -> dict[str, Any]:
@@ -62,30 +62,29 @@ def _env(value: list[Json] | None, job: Job, path: str) -> list[Json]:
 
 
 def _variable(variable: Json, job: Job, path: str) -> Json:
-    source = variable["valueFrom"]
-    if "fieldRef" in source:
-        literal = _literal(source["fieldRef"].get("fieldPath", ""), job)
-        if literal is not None:
-            # A kubelet expands $(NAME) in literals but not in what valueFrom yields; "$$" stands for one "$".
-            return {"name": variable["name"], "value": literal.replace("$", "$$")}
-    return {**variable, "valueFrom": apply(source, fields.ENV_VAR_SOURCE, ENV_TRANSLATORS, job=job, path=path)}
+    if "fieldRef" not in variable["valueFrom"]:
+        source = apply(variable["valueFrom"], fields.ENV_VAR_SOURCE, ENV_TRANSLATORS, job=job, path=path)
+        return {**variable, "valueFrom": source}
+    literal = _literal(variable["valueFrom"]["fieldRef"].get("fieldPath", ""), job)
+    if literal is None:
+        return variable
+    # A kubelet expands $(NAME) in literals but not in what valueFrom yields; "$$" stands for one "$".
+    return {"name": variable["name"], "value": literal.replace("$", "$$")}
 
 
 def _literal(path: str, job: Job) -> str | None:
-    """Give the consumer's value of a field that never changes in a pod's life; None for other fields."""
-    pod, ips = job.pod, job.context.node_ips
+    """Give the consumer's value of a field where the remote pod has another; None where the same is found there."""
+    ips = job.context.node_ips
     match path:
-        case "metadata.namespace" | "metadata.uid":
-            return str(pod["metadata"][path.removeprefix("metadata.")])
         case "spec.nodeName" | "spec.host":
-            return str(pod["spec"].get("nodeName") or job.context.node_name)
+            return str(job.pod["spec"].get("nodeName") or job.context.node_name)
         case "spec.serviceAccountName":
-            return str(pod["spec"].get("serviceAccountName") or "default")
+            return str(job.pod["spec"].get("serviceAccountName") or "default")
         case "status.hostIP":
             return ips[0] if ips else ""
         case "status.hostIPs":
             return ",".join(ips)
-    return None
+    return job.field_value(path) if job.differs(path) else None
 
 
 def _env_from(value: list[Json] | None, job: Job, path: str) -> list[Json]:
@@ -111,10 +110,6 @@ def _volume_mounts(value: list[Json] | None, job: Job, _path: str) -> list[Json]
     return [mount for mount in value if mount.get("name") not in job.removed_volumes] or None
 
 
-def _field_ref(value: Json, job: Job, _path: str) -> Json:
-    return job.field_ref(value)
-
-
 CONTAINER_TRANSLATORS: Final[dict[str, Translator]] = {
     "env": _env,
     "env_from": _env_from,
@@ -122,4 +117,4 @@ CONTAINER_TRANSLATORS: Final[dict[str, Translator]] = {
     "resources": resources,
     "volume_mounts": _volume_mounts,
 }
-ENV_TRANSLATORS: Final[dict[str, Translator]] = {"config_map": config_map, "field_ref": _field_ref}
+ENV_TRANSLATORS: Final[dict[str, Translator]] = {"config_map": config_map, "field_ref": unreachable}

@@ -153,9 +153,7 @@ EPHEMERAL_CONTAINER: Final[Rules] = {**_CONTAINER_COMMON, **_copy("targetContain
 ENV_VAR_SOURCE: Final[Rules] = {
     **_copy("fileKeyRef", "resourceFieldRef", "secretKeyRef"),
     "configMapKeyRef": _translate("config_map", "the ConfigMap kube-root-ca.crt is the reflected one"),
-    "fieldRef": _translate(
-        "field_ref", "node, host addresses and service account become literals, the rest annotations"
-    ),
+    "fieldRef": _translate("field_ref", "a literal of the consumer's value where the remote pod would show another"),
 }
 
 ENV_FROM_SOURCE: Final[Rules] = {

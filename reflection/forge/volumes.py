@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from reflection.forge import fields, names
 from reflection.forge.model import Json, Note, Refused, TokenSpec
 from reflection.forge.references import is_token_volume
-from reflection.forge.walk import Job, Translator, apply
+from reflection.forge.walk import Job, Translator, apply, unreachable
 
 _DEFAULT_TOKEN_SECONDS = 3600
 _ADMISSION_TOKEN_SECONDS = 3607
@@ -39,7 +39,7 @@ def config_map(value: Json, job: Job, _path: str) -> Json:
 
 def _downward_api(value: Json, job: Job, _path: str) -> Json:
     items = [
-        {**item, "fieldRef": job.field_ref(item["fieldRef"])} if "fieldRef" in item else item
+        {**item, "fieldRef": job.mirror(item["fieldRef"])} if "fieldRef" in item else item
         for item in value.get("items") or ()
     ]
     return {**value, "items": items}
@@ -93,10 +93,6 @@ def _token(token: Json, job: Job, path: str) -> Json | None:
     return {"secret": {"name": wanted.secret, "items": [{"key": key, "path": token["path"]}]}}
 
 
-def _unreachable(value: Any, _job: Job, path: str) -> Any:
-    raise AssertionError(f"{path}: {type(value).__name__} is treated before the table is asked")
-
-
 VOLUME_TRANSLATORS: Final[dict[str, Translator]] = {
     "config_map": config_map,
     "downward_api": _downward_api,
@@ -106,5 +102,5 @@ PROJECTED_TRANSLATORS: Final[dict[str, Translator]] = {"sources": _sources}
 PROJECTION_TRANSLATORS: Final[dict[str, Translator]] = {
     "config_map": config_map,
     "downward_api": _downward_api,
-    "token": _unreachable,
+    "token": unreachable,
 }

@@ -33,29 +33,35 @@ class Job:
         meta = pod["metadata"]
         return cls(pod, context, metadata.carried_labels(meta), metadata.carried_annotations(meta))
 
-    def field_ref(self, ref: Json) -> Json:
-        """Translate an ObjectFieldSelector whose value comes from the pod's metadata.
-
-        It stays if the remote pod gives the same value by itself; else it points to an annotation that holds the
-        consumer's value, which `changes` keeps up to date.
-        """
-        path = ref.get("fieldPath", "")
-        if not path.startswith("metadata.") or path == "metadata.name" or self._same_value(path):
-            return ref
-        key = names.mirror_annotation(path)
-        self.mirrors[key] = metadata.field_value(self.pod["metadata"], path)
-        return {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{key}']"}
-
-    def _same_value(self, path: str) -> bool:
-        split = metadata.subscripted(path)
-        if split is None:
+    def differs(self, field_path: str) -> bool:
+        """Say whether the remote pod would show another value for a metadata field than the consumer's pod."""
+        if not field_path.startswith("metadata.") or field_path == "metadata.name":
             return False
+        split = metadata.subscripted(field_path)
+        if split is None:
+            return True
         which, key = split
         if names.is_ours(key) or key == names.MANAGED_BY_LABEL:
-            return False
+            return True
         carried = self.labels if which == "labels" else self.annotations
         users: Mapping[str, str] = self.pod["metadata"].get(which) or {}
-        return carried.get(key, "") == users.get(key, "")
+        return carried.get(key, "") != users.get(key, "")
+
+    def field_value(self, field_path: str) -> str:
+        """Give the consumer's value of a metadata field."""
+        return metadata.field_value(self.pod["metadata"], field_path)
+
+    def mirror(self, ref: Json) -> Json:
+        """Translate an ObjectFieldSelector of a volume.
+
+        Where the values differ, it points to an annotation that holds the consumer's, kept up to date by `changes`.
+        """
+        path = ref.get("fieldPath", "")
+        if not self.differs(path):
+            return ref
+        key = names.mirror_annotation(path)
+        self.mirrors[key] = self.field_value(path)
+        return {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{key}']"}
 
 
 Translator = Callable[[Any, Job, str], Any]
@@ -84,3 +90,8 @@ def is_set(value: object) -> bool:
     An empty object is not: as a volume source it chooses the source.
     """
     return bool(value) or value == {}
+
+
+def unreachable(value: Any, _job: Job, path: str) -> Any:
+    """Stand in the place of a translator for what is treated before the table is asked."""
+    raise AssertionError(f"{path}: {type(value).__name__}")
