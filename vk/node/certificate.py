@@ -165,11 +165,18 @@ class CertificateManager(_Served):
     async def _renew(self) -> None:
         try:
             key = await asyncio.to_thread(self._store.pending)
-            chain = await self._request(key)
-            await self._install(chain, key=key)
-        except (CertificateError, OSError) as error:
-            await asyncio.to_thread(self._store.discard)
+            try:
+                chain = await self._request(key)
+                await self._install(chain, key=key)
+            except CertificateError:
+                await asyncio.to_thread(self._store.discard)
+                raise
+        except CertificateError as error:
             await self._failed("Refused", str(error))
+        except OSError as error:
+            await self._failed(
+                "StateUnusable", f"the key cannot be kept in {self._store.path.parent}: {error.strerror}"
+            )
         except (KubeError, TimeoutError) as error:
             await self._failed("RequestFailed", str(error) or "timeout")
         else:

@@ -11,13 +11,16 @@ it is not ready; a body that no API server would send, which is something else a
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
-from kube.errors import ApiError, KubeError
+from kube.errors import KubeError
+from kube.transport import StreamedResponse
 from vk.node.clock import SYSTEM, Clock
 from vk.node.signals import Notifier, Verdict
 
@@ -26,16 +29,19 @@ PERIOD_SECONDS = 2.0
 TIMEOUT_SECONDS = 3.0
 GRACE_SECONDS = 7.0
 MISSES = 2
+_BODY_LIMIT = 1024  # read to its end, a short body leaves the connection open for the next ping
 
 _log = structlog.get_logger(__name__)
 _REACHED = Verdict(ok=True, reason="ProviderReachable", message="the provider's API server answers")
 
 
 class Pinged(Protocol):
-    """The one thing that is needed of a client."""
+    """The one thing that is needed of a client: a request that is neither queued, nor limited, nor repeated."""
 
-    async def raw(self, method: str, path: str, *, timeout: float = ...) -> bytes:
-        """Send a request and return the body of a 2xx answer."""
+    def stream(
+        self, method: str, path: str, *, params: Sequence[tuple[str, str]]
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        """Send a request and give the answer, whatever its status."""
 
 
 @dataclass(slots=True)
@@ -114,18 +120,14 @@ class ProviderPing:
         """One ping; None if it was answered."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                body = await self._client.raw("GET", self._path, timeout=TIMEOUT_SECONDS)
-        except ApiError as error:
-            return judge(error)
+                async with self._client.stream("GET", self._path, params=()) as response:
+                    return judge(response.status, await response.read(_BODY_LIMIT))
         except TimeoutError:
             return _away(
                 "ProviderUnreachable", f"no answer from the provider's API server within {TIMEOUT_SECONDS:g} s"
             )
         except KubeError as error:
             return _away("ProviderUnreachable", f"the provider's API server cannot be reached: {error}")
-        if body.strip() != b"ok":
-            return _away("ProviderNotKubernetes", f"what answers at the provider's address does not speak {self._path}")
-        return None
 
     def _tell(self, verdict: Verdict | None) -> None:
         if verdict is not None:
@@ -133,15 +135,15 @@ class ProviderPing:
         self.changed.notify()
 
 
-def judge(error: ApiError) -> Verdict | None:
-    """What an HTTP error says about the provider; None: it is there."""
-    if error.status in (403, 429):
+def judge(status: int, body: bytes) -> Verdict | None:
+    """What an answer says about the provider; None: it is there."""
+    if status in (403, 429) or (status == 200 and body.strip() == b"ok"):
         return None
-    if error.status == 401:
+    if status == 401:
         return _away("ProviderRefusesCredential", "the provider does not accept our credential (401); renew it")
-    if error.status >= 500:
-        return _away("ProviderNotReady", f"the provider's API server is not ready ({error.status})")
-    return _away("ProviderNotKubernetes", f"the provider answers {error.status} to {PATH}")
+    if status >= 500:
+        return _away("ProviderNotReady", f"the provider's API server is not ready ({status})")
+    return _away("ProviderNotKubernetes", f"what answers ({status}) at the provider's address is no API server")
 
 
 def _away(reason: str, message: str) -> Verdict:
