@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from reflection.forge import sanitise
@@ -23,41 +23,57 @@ def container_statuses(pod: Json, remote_status: Json, *, base: Mapping[str, int
     """Give the three lists of container statuses for the consumer, in the order of its spec; empty ones left out.
 
     `base` is the number of restarts, by container, that earlier remote pods had. A container that the provider says
-    nothing of keeps the status it has; one that the consumer's pod does not have is dropped.
+    nothing of keeps the status it has, unless the remote pod is a new one that has yet to start it; one that the
+    consumer's pod does not have is dropped.
     """
     spec, current = pod["spec"], pod.get("status") or {}
+    policy = spec.get("restartPolicy") or "Always"
+    unstarted = remote_status.get("phase") in (None, "Pending")
     found = {}
     for containers_key, status_key, may_restart in KINDS:
         containers = spec.get(containers_key) or ()
-        reported = {
-            entry.get("name"): entry
-            for entry in sanitise.objects(remote_status.get(status_key), limit=max(64, 2 * len(containers)))
-            if isinstance(entry.get("name"), str)
-        }
-        known = {entry.get("name"): entry for entry in current.get(status_key) or ()}
+        if not containers:
+            continue
+        reported = _by_name(sanitise.objects(remote_status.get(status_key), limit=max(64, 2 * len(containers))))
+        known = _by_name(current.get(status_key) or ())
         statuses = []
         for container in containers:
             name = container["name"]
             old, new = known.get(name), reported.get(name)
             if new is not None:
                 cleaned = _container_status(new, container, base=base.get(name, 0))
-                statuses.append(_forward(old, cleaned, container, spec.get("restartPolicy") or "Always", may_restart))
+                statuses.append(_forward(old, cleaned, container, policy, may_restart))
             elif old is not None:
-                statuses.append(old)
+                again = unstarted and _may_run_again(old, container, policy, may_restart)
+                statuses.append(_waiting_again(old) if again else old)
         if statuses:
             found[status_key] = statuses
     return found
+
+
+def _by_name(entries: Iterable[Json]) -> dict[str, Json]:
+    return {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
 
 
 def _forward(old: Json | None, new: dict[str, Any], container: Json, policy: str, may_restart: MayRestart) -> Json:
     """Take the new status unless it would undo a final state, which the API server would refuse as a whole."""
     if old is None:
         return new
-    ended = (old.get("state") or {}).get("terminated")
-    if ended and "terminated" not in new["state"] and not may_restart(policy, container, ended.get("exitCode", 0)):
+    if "terminated" not in new["state"] and not _may_run_again(old, container, policy, may_restart):
         return old
     new["restartCount"] = max(new["restartCount"], old.get("restartCount", 0))
     return new
+
+
+def _may_run_again(old: Json, container: Json, policy: str, may_restart: MayRestart) -> bool:
+    ended = (old.get("state") or {}).get("terminated")
+    return not ended or may_restart(policy, container, ended.get("exitCode", 0))
+
+
+def _waiting_again(old: Json) -> Json:
+    if "waiting" in (old.get("state") or {}):
+        return old
+    return {**old, "ready": False, "started": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
 
 
 def _container_status(reported: Json, container: Json, *, base: int) -> dict[str, Any]:
