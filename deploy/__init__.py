@@ -1,0 +1,1 @@
+"""What runs isthmus: the lab, the demo, roles and examples."""

@@ -1,0 +1,3 @@
+module isthmus.dev/lab/pause
+
+go 1.24.0

@@ -1,0 +1,72 @@
+"""Debian packages that the lab's clusters need; only the missing ones are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.lab import locks
+from deploy.lab.console import long_step, run
+from deploy.lab.errors import LabError
+
+CNI_PLUGINS = Path("/usr/lib/cni")
+BUSYBOX = Path("/bin/busybox")
+
+# What must be there -> the package that brings it.
+_CONTROL_PLANE = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+_NODE = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "conntrack": "conntrack",
+    str(CNI_PLUGINS / "ptp"): "containernetworking-plugins",
+    str(BUSYBOX): "busybox-static",
+    "iptables": "iptables",
+}
+
+
+def missing(*, nodes: bool) -> list[str]:
+    """The Debian packages yet to be installed for a lab with or without real nodes."""
+    wanted = _CONTROL_PLANE | (_NODE if nodes else {})
+    return sorted({package for program, package in wanted.items() if not _present(program)})
+
+
+def ensure(*, nodes: bool) -> None:
+    """Install what is missing with apt-get, saying so; LabError if that cannot be done."""
+    if not missing(nodes=nodes):
+        return
+    with locks.hold("apt", waiting="another process installs Debian packages, waiting"):
+        packages = missing(nodes=nodes)
+        if not packages:
+            return
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise LabError(f"install these packages first (or run as root on Debian): {' '.join(packages)}")
+        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        with long_step(f"installing Debian packages: {' '.join(packages)}"), _no_service_starts():
+            run(["apt-get", "-qq", "update"], env=env, timeout=300)
+            run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages], env=env, timeout=900)
+        if still := missing(nodes=nodes):
+            raise LabError(f"installed, yet still missing: {' '.join(still)}")
+
+
+def _present(program: str) -> bool:
+    # /usr/sbin is not on every PATH that finds Python.
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return found is not None
+
+
+@contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """Keep apt from starting containerd's own service: policy-rc.d while it installs (Debian policy 9.3.3)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
