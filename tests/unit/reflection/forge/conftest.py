@@ -6,9 +6,14 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from reflection.forge.model import ApiAccess, ForgeContext
 from reflection.forge.names import NODE_LABEL
+
+# Examples take milliseconds, but the machine may be busy with other things; nothing is kept between runs.
+settings.register_profile("forge", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("forge")
 
 UID = "0f0e0d0c-1111-2222-3333-444455556666"
 
