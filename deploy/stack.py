@@ -1,0 +1,147 @@
+"""isthmus between two clusters of the lab, with exactly the rights of `deploy/rbac`: for demo, tests and bench."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.lab.cluster import LabCluster
+from deploy.lab.errors import LabError
+from deploy.lab.lab import Host, Lab
+from deploy.lab.paths import ROOT
+from deploy.lab.process import Unit, wait_until
+
+RBAC = ROOT / "deploy" / "rbac"
+KUBELET_PORT = 10250
+HEALTH_PORT = 10248
+CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+NAMESPACES_ROLE = "isthmus-virtual-kubelet-namespaces"
+REMOTE_ROLE = "isthmus-virtual-kubelet-remote"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualNode:
+    """A virtual kubelet that runs on a host of the lab."""
+
+    name: str
+    consumer: LabCluster
+    provider: LabCluster
+    host: Host
+    unit: Unit
+
+    def condition(self, kind: str = "Ready") -> dict[str, Any]:
+        """A condition of the Node; empty if it has none."""
+        try:
+            node = json.loads(self.consumer.kubectl("get", "node", self.name, "-o", "json"))
+        except LabError:
+            return {}
+        found: list[dict[str, Any]] = node["status"].get("conditions") or []
+        return next((c for c in found if c["type"] == kind), {})
+
+    def wait_ready(self, *, timeout: float = 60.0) -> None:
+        """Until the Node is Ready; LabError with the end of the process's log otherwise."""
+        try:
+            wait_until(self._ready, what=f"node {self.name} to be Ready", timeout=timeout, every=0.1)
+        except LabError as error:
+            raise LabError(f"{error}; the end of its log:\n{self.unit.log_tail()}") from error
+
+    def wait_serving(self, *, timeout: float = 60.0) -> None:
+        """Until the kubelet API answers the consumer's API server."""
+        path = f"/api/v1/nodes/{self.name}/proxy/healthz"
+        wait_until(lambda: self._answers(path), what=f"the kubelet API of {self.name}", timeout=timeout, every=0.1)
+
+    def _ready(self) -> bool:
+        self.unit.check_alive()
+        return self.condition().get("status") == "True"
+
+    def _answers(self, path: str) -> bool:
+        self.unit.check_alive()
+        try:
+            return self.consumer.kubectl("get", "--raw", path).strip() == "ok"
+        except LabError:
+            return False
+
+
+def grant(provider: LabCluster, *, consumer_id: str) -> None:
+    """At the provider: the roles of `deploy/rbac`, and the right to make namespaces for one consumer."""
+    for file in ("provider.yaml", "provider-default-name.yaml"):
+        provider.kubectl("apply", "--server-side", "-f", RBAC / file)
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"isthmus-{consumer_id}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAMESPACES_ROLE},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
+    }
+    provider.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+
+
+def grant_namespace(provider: LabCluster, namespace: str, *, consumer_id: str) -> None:
+    """At the provider: one namespace, and the right to work in it, for a fixed mapping."""
+    provider.kubectl("apply", "--server-side", "-f", RBAC / "provider.yaml")
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": REMOTE_ROLE, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": REMOTE_ROLE},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
+        },
+    ]
+    provider.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+
+
+def provider_user(consumer_id: str) -> str:
+    """The consumer's user name at the provider, by the convention of `provider-default-name.yaml`."""
+    return f"isthmus:{consumer_id}"
+
+
+def start(
+    lab: Lab,
+    *,
+    node: str = "virtual-1",
+    provider: str = "provider",
+    consumer_id: str = "lab",
+    capacity: Mapping[str, str] = CAPACITY,
+    options: Sequence[str] = (),
+    consumer_server: str = "",
+    provider_server: str = "",
+    log_level: str = "info",
+) -> VirtualNode:
+    """Start a virtual kubelet on a host of its own. `*_server` puts a relay or proxy before an API server."""
+    host = lab.add_host(node, nodes=[node])
+    consumer, remote = lab.consumer, lab.clusters[provider]
+    files = host.folder
+    files.mkdir(parents=True, exist_ok=True)
+    own = consumer.client_kubeconfig(
+        f"system:node:{node}", groups=["system:nodes"], path=files / "consumer.kubeconfig", server=consumer_server
+    )
+    theirs = remote.client_kubeconfig(
+        provider_user(consumer_id), path=files / f"{provider}.kubeconfig", server=provider_server
+    )
+    argv = [
+        *(sys.executable, "-m", "isthmus", "virtual-kubelet"),
+        f"--node-name={node}",
+        f"--consumer-id={consumer_id}",
+        f"--consumer-kubeconfig={own}",
+        f"--provider-kubeconfig={theirs}",
+        f"--listen={host.ip}:{KUBELET_PORT}",
+        f"--health-listen={host.ip}:{HEALTH_PORT}",
+        f"--client-ca-file={consumer.ca.files.certificate}",
+        f"--state-directory={files / 'state'}",
+        f"--log-level={log_level}",
+        *(f"--capacity={name}={amount}" for name, amount in capacity.items()),
+        *options,
+    ]
+    unit = host.start("virtual-kubelet", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+    return VirtualNode(node, consumer, remote, host, unit)
+
+
+def manifest(name: str) -> Path:
+    """A manifest of `deploy/examples`."""
+    return ROOT / "deploy" / "examples" / f"{name}.yaml"

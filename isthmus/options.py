@@ -1,0 +1,146 @@
+"""Options of `isthmus virtual-kubelet`: one table for the flags and the YAML file, with the same names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+
+class OptionsError(ValueError):
+    """An option can't be used; the text names it and says what to do."""
+
+
+class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """What the user may set. Lists are repeated flags; each description is the flag's help."""
+
+    node_name: Annotated[str, Meta(description="name of the virtual node")]
+    consumer_kubeconfig: Annotated[
+        str, Meta(description="kubeconfig of the consumer cluster; empty: the pod's own service account")
+    ] = ""
+    provider_kubeconfig: Annotated[str, Meta(description="kubeconfig of the provider cluster")] = ""
+    consumer_id: Annotated[
+        str, Meta(description="short name of the consumer cluster, unique among the provider's consumers")
+    ] = "consumer"
+    namespace: Annotated[
+        list[str],
+        Meta(
+            description="consumer=provider: a fixed namespace mapping; none: <namespace>-<consumer id>, made on demand"
+        ),
+    ] = []
+    namespace_linger: Annotated[
+        float, Meta(description="seconds that an unused namespace of ours stays at the provider")
+    ] = 60.0
+    node_address: Annotated[
+        list[str], Meta(description="IP at which the consumer's API server reaches this process (InternalIP)")
+    ] = []
+    listen: Annotated[str, Meta(description="address:port of the kubelet API")] = "0.0.0.0:10250"
+    health_listen: Annotated[str, Meta(description="address:port of /healthz, /readyz and /metrics; empty: none")] = (
+        "127.0.0.1:10248"
+    )
+    capacity: Annotated[
+        list[str], Meta(description="resource=quantity that the node offers, e.g. cpu=8; none: from ResourceQuotas")
+    ] = []
+    quota_namespace: Annotated[
+        list[str], Meta(description="provider namespace whose ResourceQuotas limit the node; none: the mapped ones")
+    ] = []
+    label: Annotated[list[str], Meta(description="key=value: a label of the node")] = []
+    taint: Annotated[
+        list[str], Meta(description="key=value:effect; none: virtual-kubelet.io/provider=isthmus:NoSchedule")
+    ] = []
+    os: Annotated[str, Meta(description="operating system of the provider's nodes")] = "linux"
+    arch: Annotated[str, Meta(description="architecture of the provider's nodes")] = "amd64"
+    client_ca_file: Annotated[
+        str,
+        Meta(description="CA of the kubelet API's callers; empty: the consumer's CA of the kubeconfig"),
+    ] = ""
+    tls_cert_file: Annotated[str, Meta(description="serving certificate; empty: by CertificateSigningRequest")] = ""
+    tls_private_key_file: Annotated[str, Meta(description="key of the serving certificate")] = ""
+    state_directory: Annotated[str, Meta(description="where the serving certificate is kept between runs")] = (
+        "/var/lib/isthmus"
+    )
+    api_access: Annotated[
+        str,
+        Meta(description="host:port of the consumer's API server as pods at the provider reach it; empty: no tokens"),
+    ] = ""
+    dry_run: Annotated[bool, Meta(description="print what would be made, and end")] = False
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
+    log_format: Annotated[Literal["json", "console"], Meta(description="form of the log lines")] = "json"
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Options from flags, over those of the file named by --config. Raises `OptionsError`."""
+    given = vars(parser().parse_args(arguments))
+    path = given.pop("config", None)
+    values = _from_file(Path(path)) if path else {}
+    values.update({_kebab(key): value for key, value in given.items() if value is not None})
+    try:
+        return msgspec.convert(values, Options)
+    except msgspec.ValidationError as error:
+        raise OptionsError(f"options: {error}") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `isthmus virtual-kubelet`."""
+    made = argparse.ArgumentParser(prog="isthmus virtual-kubelet", description="Run one virtual node.")
+    made.add_argument("--config", help="YAML file with any of these options")
+    hints = get_type_hints(Options, include_extras=True)
+    for field in msgspec.structs.fields(Options):
+        kind, meta = get_args(hints[field.name])[:2]
+        _add_flag(made, field.encode_name, kind, meta.description or "", field.default)
+    return made
+
+
+def _add_flag(made: argparse.ArgumentParser, name: str, kind: Any, text: str, default: Any) -> None:
+    described = text if default in (msgspec.NODEFAULT, "", False) else f"{text} (default: {default})"
+    flag = f"--{name}"
+    if kind is bool:
+        made.add_argument(flag, action="store_const", const=True, help=described)
+    elif get_origin(kind) is list:
+        made.add_argument(flag, action="append", metavar="VALUE", help=text)
+    elif get_origin(kind) is Literal:
+        made.add_argument(flag, choices=get_args(kind), help=described)
+    else:
+        made.add_argument(flag, type=kind, metavar="VALUE", help=described)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise OptionsError(f"--config {path}: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise OptionsError(f"--config {path}: expected a mapping of options")
+    return values
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def pairs(values: Sequence[str], *, option: str) -> dict[str, str]:
+    """`key=value` options as a dict. Raises `OptionsError` for a missing `=` or a repeated key."""
+    found: dict[str, str] = {}
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise OptionsError(f"--{option} {text!r}: expected key=value")
+        if key in found:
+            raise OptionsError(f"--{option} {text!r}: {key!r} was given before")
+        found[key] = value
+    return found
+
+
+def host_port(text: str, *, option: str) -> tuple[str, int]:
+    """`host:port` (IPv6 in brackets). Raises `OptionsError`."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise OptionsError(f"--{option} {text!r}: expected host:port")
+    return host.strip("[]") or "0.0.0.0", int(port)

@@ -1,0 +1,266 @@
+"""`isthmus virtual-kubelet`: builds the parts of one virtual node and hands them to a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+import msgspec
+import prometheus_client
+import structlog
+
+from isthmus import own_use
+from isthmus.health import HealthServer
+from isthmus.locator import Locator
+from isthmus.options import Options, OptionsError, host_port, pairs
+from kube import config
+from kube.client import Client
+from kube.errors import KubeError
+from kube.events import EventRecorder
+from kube.supervisor import Stage, Supervisor
+from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
+from reflection.offloading import Offloading
+from reflection.settings import ReflectionSettings
+from vk.node.capacity import FixedCapacity, QuotaCapacity
+from vk.node.certificate import CertificateFiles, CertificateManager
+from vk.node.controller import NodeController
+from vk.node.csr import Names
+from vk.node.lease import LeaseKeeper
+from vk.node.ping import ProviderPing
+from vk.node.quantities import Quantity
+from vk.node.settings import DEFAULT_TAINT, NodeSettings, Taint
+from vk.server.app import KubeletServer, ServerConfig
+
+log = structlog.get_logger(__name__)
+
+VERSION_SECONDS = 5.0
+"""How long the start waits for the provider to tell its version before the consumer's is reported."""
+
+
+async def run(options: Options) -> None:
+    """Run until SIGTERM or SIGINT. Raises `OptionsError`, `kube.errors.ConfigError`, or what made a part fail."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = prometheus_client.CollectorRegistry()
+    prometheus_client.ProcessCollector(registry=registry)
+    async with contextlib.AsyncExitStack() as stack:
+        consumer_credentials = await config.load(kubeconfig=options.consumer_kubeconfig or None)
+        provider_credentials = await config.load(kubeconfig=options.provider_kubeconfig or None)
+        consumer = await stack.enter_async_context(
+            Client.connect(consumer_credentials, name="consumer", registry=registry)
+        )
+        provider = await stack.enter_async_context(
+            Client.connect(provider_credentials, name="provider", registry=registry)
+        )
+        settings = await node_settings(options, consumer=consumer, provider=provider)
+        built = build(options, settings, consumer=consumer, provider=provider, registry=registry)
+        log.info("virtual node starts", node=settings.name, consumer_id=options.consumer_id)
+        await built.run(stop)
+    log.info("virtual node stops; node and pods stay", node=settings.name)
+
+
+def build(
+    options: Options,
+    settings: NodeSettings,
+    *,
+    consumer: Client,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> Supervisor:
+    """Wire all parts of one virtual node."""
+    supervisor = Supervisor()
+    recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
+    offloading = Offloading(
+        reflection_settings(options, settings),
+        consumer=consumer,
+        provider=provider,
+        recorder=recorder,
+        registry=registry,
+    )
+    _add_health(supervisor, options, registry=registry)
+    supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
+    _add_reflection(supervisor, offloading)
+    _add_node(supervisor, options, settings, offloading, consumer=consumer, provider=provider, registry=registry)
+    return supervisor
+
+
+def _add_health(supervisor: Supervisor, options: Options, *, registry: prometheus_client.CollectorRegistry) -> None:
+    if options.health_listen:
+        host, port = host_port(options.health_listen, option="health-listen")
+        health = HealthServer(host, port, is_ready=lambda: supervisor.started, registry=registry)
+        supervisor.add("health", health.run, stage=Stage.SERVERS, ready=health.ready)
+
+
+def _add_reflection(supervisor: Supervisor, offloading: Offloading) -> None:
+    for name, task in offloading.cache_tasks():
+        supervisor.add(name, task, stage=Stage.CACHES)
+    for name, task in offloading.worker_tasks():
+        supervisor.add(name, task, stage=Stage.WORKERS)
+
+
+def _add_node(
+    supervisor: Supervisor,
+    options: Options,
+    settings: NodeSettings,
+    offloading: Offloading,
+    *,
+    consumer: Client,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    """Node, Lease, ping, certificate and the kubelet API, which listens as soon as there is a certificate."""
+    ping = ProviderPing(provider, registry=registry)
+    capacity = _capacity(options, offloading, provider=provider, registry=registry)
+    certificate = _certificate(options, settings, consumer=consumer, registry=registry)
+    node = NodeController(
+        consumer,
+        settings=settings,
+        capacity=capacity,
+        probes=[ping],
+        conditions=[certificate],
+        registry=registry,
+    )
+    lease = LeaseKeeper(consumer, node_name=settings.name, owner=node, registry=registry)
+    server = _server(options, settings, offloading, consumer=consumer, provider=provider, registry=registry)
+
+    async def serve() -> None:
+        await certificate.ready()
+        await server.run()
+
+    if isinstance(capacity, QuotaCapacity):
+        offloading.remote_pods_changed.append(capacity.refresh)
+        supervisor.add("quota", capacity.run, stage=Stage.CACHES)
+    supervisor.add("ping", ping.run, stage=Stage.HEARTBEAT)
+    supervisor.add("node", node.run, stage=Stage.HEARTBEAT)
+    supervisor.add("lease", lease.run, stage=Stage.HEARTBEAT)
+    supervisor.add("certificate", certificate.run, stage=Stage.HEARTBEAT)
+    supervisor.add("kubelet API", serve, stage=Stage.SERVERS)
+
+
+def _capacity(
+    options: Options,
+    offloading: Offloading,
+    *,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> FixedCapacity | QuotaCapacity:
+    given = {name: Quantity.parse(text) for name, text in pairs(options.capacity, option="capacity").items()}
+    namespaces = options.quota_namespace
+    if not namespaces and not given:
+        namespaces = list(_mapping(options).known())
+        if not namespaces:
+            raise OptionsError("--capacity: needed where no --namespace or --quota-namespace tells whose quotas count")
+    if not namespaces:
+        return FixedCapacity({"pods": Quantity.parse("110"), **given})
+    return QuotaCapacity(
+        provider,
+        namespaces=namespaces,
+        limit=given,
+        own_use=lambda namespace: own_use.of(offloading.remote_pods(namespace)),
+        registry=registry,
+    )
+
+
+def _certificate(
+    options: Options,
+    settings: NodeSettings,
+    *,
+    consumer: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> CertificateFiles | CertificateManager:
+    if options.tls_cert_file:
+        return CertificateFiles(
+            certificate=Path(options.tls_cert_file), key=Path(options.tls_private_key_file), registry=registry
+        )
+    names = Names(node=settings.name, addresses=settings.addresses)
+    return CertificateManager(consumer, names=names, state=_state(options), registry=registry)
+
+
+def _server(
+    options: Options,
+    settings: NodeSettings,
+    offloading: Offloading,
+    *,
+    consumer: Client,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> KubeletServer:
+    own = _state(options) / "kubelet-serving.pem"
+    host, port = host_port(options.listen, option="listen")
+    locator = Locator(offloading)
+    return KubeletServer(
+        ServerConfig(
+            node_name=settings.name,
+            certificate_file=Path(options.tls_cert_file) if options.tls_cert_file else own,
+            key_file=Path(options.tls_private_key_file) if options.tls_cert_file else own,
+            client_ca_file=Path(options.client_ca_file) if options.client_ca_file else None,
+            host=host,
+            port=port,
+            pod_selector=offloading.remote_selector,
+        ),
+        locator=locator,
+        stats_source=locator,
+        consumer=consumer,
+        provider=provider,
+        registry=registry,
+    )
+
+
+def _state(options: Options) -> Path:
+    return Path(options.state_directory) / options.node_name
+
+
+def _mapping(options: Options) -> NamespaceMapping:
+    fixed = pairs(options.namespace, option="namespace")
+    return FixedMapping(fixed) if fixed else DefaultName(options.consumer_id)
+
+
+def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionSettings:
+    """What the options say about reflection."""
+    return ReflectionSettings(
+        node_name=settings.name,
+        node_ips=settings.addresses,
+        consumer_id=options.consumer_id,
+        mapping=_mapping(options),
+        api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
+        namespace_linger=options.namespace_linger,
+    )
+
+
+async def node_settings(options: Options, *, consumer: Client, provider: Client) -> NodeSettings:
+    """What the options say about the Node. Raises `OptionsError`, `vk.node.settings.SettingsError`."""
+    host, port = host_port(options.listen, option="listen")
+    addresses = tuple(options.node_address) or ((host,) if host not in ("0.0.0.0", "::") else ())
+    if not addresses:
+        raise OptionsError("--node-address: needed where --listen does not name one address")
+    return NodeSettings(
+        name=options.node_name,
+        addresses=addresses,
+        port=port,
+        labels=pairs(options.label, option="label"),
+        taints=tuple(Taint.parse(text) for text in options.taint) or (DEFAULT_TAINT,),
+        os=options.os,
+        arch=options.arch,
+        kubelet_version=await _version(provider, consumer),
+    )
+
+
+class _Version(msgspec.Struct):
+    """GET /version."""
+
+    git_version: str = msgspec.field(name="gitVersion")
+
+
+async def _version(*clients: Client) -> str:
+    """The version to report: the provider's, for it runs the pods; else the consumer's. Waits for neither for long."""
+    for client in clients:
+        try:
+            raw = await client.raw("GET", "/version", timeout=VERSION_SECONDS)
+            return msgspec.json.decode(raw, type=_Version).git_version
+        except (KubeError, msgspec.DecodeError) as error:
+            log.warning("version not read", cluster=client.name, error=str(error))
+    return "v0.0.0"

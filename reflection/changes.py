@@ -1,0 +1,68 @@
+"""Passing on what changed in a consumer's pod after its remote pod was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from kube.client import Client, PatchType
+from kube.errors import ApiError
+from kube.objects import Object
+from kube.resources import PODS
+from kube.store import Key
+from reflection.forge import changes as forge_changes
+from reflection.forge.model import ForgeContext
+from reflection.ledger import Ledger
+from reflection.reports import Reports
+
+log = structlog.get_logger(__name__)
+
+
+class Changer:
+    """Sends the patches that `forge.changes` finds, in the order that loses nothing."""
+
+    def __init__(self, provider: Client, ledger: Ledger, reports: Reports) -> None:
+        self._provider = provider
+        self._ledger = ledger
+        self._reports = reports
+
+    async def pass_on(
+        self, key: Key, origin: Object, pod: dict[str, Any], remote: dict[str, Any], *, context: ForgeContext
+    ) -> None:
+        """Bring the remote pod's mutable fields in step; a refusal for good is told on the pod, once."""
+        found = forge_changes.changes(pod, remote, context=context)
+        if not found:
+            return
+        meta = remote["metadata"]
+        self._reports.notes(origin, found.notes)
+        for subresource, patch in (("ephemeralcontainers", found.ephemeral), ("resize", found.resize)):
+            if patch is not None:
+                await self._send_or_report(key, origin, patch, meta, subresource=subresource)
+        if found.patch is not None:
+            await self._send(key, found.patch, meta, subresource=None)
+
+    async def _send_or_report(
+        self, key: Key, origin: Object, patch: dict[str, Any], meta: dict[str, Any], *, subresource: str
+    ) -> None:
+        try:
+            await self._send(key, patch, meta, subresource=subresource)
+        except ApiError as error:
+            if error.retryable or error.conflict:
+                raise
+            log.warning("provider refused a change", pod=f"{key[0]}/{key[1]}", change=subresource, status=error.status)
+            message = f"the provider refused the change ({subresource}): {error.message}"
+            self._reports.event(origin, kind="Warning", reason="ChangeRefused", message=message)
+
+    async def _send(self, key: Key, patch: dict[str, Any], meta: dict[str, Any], *, subresource: str | None) -> None:
+        body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": meta["uid"]}}
+        updated = await self._provider.patch(
+            PODS,
+            body,
+            name=meta["name"],
+            namespace=meta["namespace"],
+            subresource=subresource,
+            kind=PatchType.STRATEGIC,
+            decode=Object,
+        )
+        self._ledger[key].remote_version = updated.metadata.resource_version

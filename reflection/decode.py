@@ -1,0 +1,48 @@
+"""From the raw envelope to the plain dict that the forge works on, and small questions about such a dict. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kube.objects import Object
+
+TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
+_STATUS_LISTS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+
+
+def decode_pod(envelope: Object) -> dict[str, Any]:
+    """The pod as a plain dict with Kubernetes' own field names; spec and status are fresh, safe to modify."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": msgspec.to_builtins(envelope.metadata),
+        "spec": msgspec.json.decode(envelope.spec) if envelope.spec else {},
+        "status": msgspec.json.decode(envelope.status) if envelope.status else {},
+    }
+
+
+def terminal(pod: dict[str, Any]) -> bool:
+    """Whether the pod ran to its end."""
+    return pod["status"].get("phase") in TERMINAL_PHASES
+
+
+def started(pod: dict[str, Any]) -> bool:
+    """Whether any container of the pod was ever started, as far as its status tells."""
+    status = pod["status"]
+    return any(
+        container.get("containerID") or container.get("restartCount")
+        for field in _STATUS_LISTS
+        for container in status.get(field) or ()
+    )
+
+
+def restart_counts(pod: dict[str, Any]) -> dict[str, int]:
+    """Restart count by container name, as the status tells."""
+    status = pod["status"]
+    return {
+        container["name"]: int(container.get("restartCount") or 0)
+        for field in ("initContainerStatuses", "containerStatuses")
+        for container in status.get(field) or ()
+    }

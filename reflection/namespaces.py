@@ -1,0 +1,149 @@
+"""Making and removing the provider's namespaces, where the mapping leaves that to us.
+
+A namespace of that name which we did not make is never taken over. The rights in a namespace we
+make come from a RoleBinding that we add; the provider's ValidatingAdmissionPolicy (deploy/rbac)
+confines such names and bindings to this consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from kube.client import Client
+from kube.errors import ApiError
+from kube.objects import Object
+from kube.resources import NAMESPACES, ROLE_BINDINGS, Resource
+from reflection import ownership
+from reflection.forge import names
+from reflection.mapping import NamespaceMapping
+
+log = structlog.get_logger(__name__)
+
+SELF_SUBJECT_REVIEWS = Resource(
+    "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False
+)
+
+
+class ForeignNamespaceError(Exception):
+    """The provider has a namespace of the mapped name that is not ours."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"provider namespace {namespace!r} exists and was not made by this consumer: "
+            "map to another one with --namespace, or remove it"
+        )
+
+
+class Namespaces:
+    """Sees to it that mapped namespaces exist at the provider. Calls for one namespace are serial."""
+
+    def __init__(self, provider: Client, mapping: NamespaceMapping, *, consumer_id: str, role: str) -> None:
+        self._provider = provider
+        self._mapping = mapping
+        self._consumer_id = consumer_id
+        self._role = role
+        self._present: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._subject: dict[str, str] | None = None
+
+    async def ensure(self, origin: str) -> str:
+        """The namespace for `origin`, made if needed. Raises `ForeignNamespaceError`, `NamespaceNotMappedError`."""
+        remote = self._mapping.remote(origin)
+        if not self._mapping.managed or remote in self._present:
+            return remote
+        async with self._locks.setdefault(remote, asyncio.Lock()):
+            if remote not in self._present:
+                await self._create(origin, remote)
+                await self._bind(remote)
+                self._present.add(remote)
+        return remote
+
+    def forget(self, remote: str) -> None:
+        """A write said that the namespace is gone or going: make it again when next needed."""
+        self._present.discard(remote)
+
+    async def existing(self) -> dict[str, str]:
+        """Provider namespaces that this consumer made earlier, with their origins."""
+        if not self._mapping.managed:
+            return {}
+        listing = await self._provider.list(
+            NAMESPACES, label_selector=ownership.consumer_selector(self._consumer_id), decode=Object
+        )
+        found = {n.metadata.name: n.metadata.annotations.get(names.ORIGIN_NAMESPACE, "") for n in listing.items}
+        return {remote: origin for remote, origin in found.items() if origin}
+
+    async def remove(self, remote: str) -> bool:
+        """Remove a namespace that we made and that the caller knows to be unused; False if it is not ours."""
+        try:
+            namespace = await self._provider.get(NAMESPACES, name=remote, decode=Object)
+            if not self._ours(namespace):
+                return False
+            self.forget(remote)
+            await self._provider.delete(NAMESPACES, name=remote, uid=namespace.metadata.uid)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+        log.info("removed provider namespace", namespace=remote)
+        return True
+
+    def _ours(self, namespace: Object) -> bool:
+        return ownership.is_ours(namespace.metadata, self._consumer_id)
+
+    async def _create(self, origin: str, remote: str) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": remote,
+                "labels": {
+                    names.MANAGED_BY_LABEL: names.MANAGED_BY,
+                    names.CONSUMER_LABEL: names.label_value(self._consumer_id),
+                },
+                "annotations": {names.ORIGIN_NAMESPACE: origin},
+            },
+        }
+        try:
+            await self._provider.create(NAMESPACES, body)
+            log.info("made provider namespace", namespace=remote, origin=origin)
+        except ApiError as error:
+            if not error.already_exists:
+                raise
+            existing = await self._provider.get(NAMESPACES, name=remote, decode=Object)
+            if not self._ours(existing):
+                raise ForeignNamespaceError(remote) from error
+
+    async def _bind(self, remote: str) -> None:
+        """Grant ourselves the namespaced role; a provider that grants it elsewhere may refuse this."""
+        body = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": self._role, "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self._role},
+            "subjects": [await self._own_subject()],
+        }
+        try:
+            await self._provider.create(ROLE_BINDINGS, body, namespace=remote)
+        except ApiError as error:
+            if error.forbidden:
+                log.info("provider does not let us bind a role; rights must come from elsewhere", namespace=remote)
+            elif not error.already_exists:
+                raise
+
+    async def _own_subject(self) -> dict[str, str]:
+        if self._subject is None:
+            review: dict[str, Any] = await self._provider.create(
+                SELF_SUBJECT_REVIEWS, {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+            )
+            self._subject = subject(review["status"]["userInfo"]["username"])
+        return self._subject
+
+
+def subject(username: str) -> dict[str, str]:
+    """The RBAC subject for an authenticated user name; service accounts are a kind of their own."""
+    parts = username.split(":")
+    if parts[:2] == ["system", "serviceaccount"] and len(parts) == 4:
+        return {"kind": "ServiceAccount", "namespace": parts[2], "name": parts[3]}
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": username}

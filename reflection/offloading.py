@@ -1,0 +1,263 @@
+"""All of reflection for one virtual node, put together: what is watched, what is reconciled, and what wakes what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import prometheus_client
+import structlog
+
+from kube.client import Client
+from kube.controller import Controller
+from kube.events import EventRecorder
+from kube.objects import ConfigMap, Event, Object, Secret
+from kube.queue import Priority
+from kube.reflector import Reflector
+from kube.resources import PODS
+from kube.store import Change, Key
+from reflection import ownership
+from reflection.caches import CacheListeners, RemoteCaches
+from reflection.changes import Changer
+from reflection.cleanup import NamespaceCleanup
+from reflection.contexts import Contexts
+from reflection.decode import decode_pod
+from reflection.endings import Endings
+from reflection.events import EventMirror
+from reflection.forge import names
+from reflection.forge.references import references
+from reflection.ledger import Ledger
+from reflection.mapping import NamespaceNotMappedError
+from reflection.namespaces import Namespaces
+from reflection.pods import Parts, PodReconciler
+from reflection.references import Kind, References, RefKey, reference_keys
+from reflection.reports import Reports
+from reflection.settings import ReflectionSettings
+from reflection.tokens import TOKEN_FOR_LABEL, Tokens
+
+log = structlog.get_logger(__name__)
+
+STATUS_DELAY = 0.02
+"""Seconds that a change of a remote pod waits for the next one: changes that arrive together cost one write."""
+
+
+class Offloading:
+    """Owns all reflection tasks of one virtual node. Start `caches`, then `workers`, each with its own run method."""
+
+    def __init__(
+        self,
+        settings: ReflectionSettings,
+        *,
+        consumer: Client,
+        provider: Client,
+        recorder: EventRecorder,
+        registry: prometheus_client.CollectorRegistry | None = None,
+        concurrency: int = 64,
+    ) -> None:
+        self._settings = settings
+        self._ledger = Ledger()
+        self.remote_pods_changed: list[Callable[[], None]] = []
+        """Called after any change of a remote pod."""
+        self.pods: Reflector[Object] = Reflector(
+            consumer,
+            PODS,
+            decode=Object,
+            field_selector=f"spec.nodeName={settings.node_name}",
+            indexes={"namespace": lambda pod: (pod.metadata.namespace,)},
+            on_change=self._origin_changed,
+            registry=registry,
+        )
+        self.caches = RemoteCaches(
+            provider,
+            node_selector=ownership.node_selector(settings.node_name),
+            consumer_selector=ownership.consumer_selector(settings.consumer_id),
+            listeners=CacheListeners(
+                pod=self._remote_changed,
+                config_map=lambda ns, change: self._copy_changed(Kind.CONFIG_MAP, ns, change),
+                secret=lambda ns, change: self._copy_changed(Kind.SECRET, ns, change),
+                event=self._event_changed,
+                synced=self._namespace_synced,
+            ),
+            registry=registry,
+        )
+        self._namespaces = Namespaces(provider, settings.mapping, consumer_id=settings.consumer_id, role=settings.role)
+        self.references = References(
+            consumer,
+            provider,
+            self.caches,
+            consumer_id=settings.consumer_id,
+            node_name=settings.node_name,
+            remote_name=self._remote_name,
+            needed=self._needed,
+            wake=self._wake,
+            registry=registry,
+        )
+        store = self.pods.store
+        self._contexts = Contexts(settings)
+        reports = Reports(consumer, recorder, self._ledger, now=self._contexts.now)
+        self._events = EventMirror(store, self.caches, reports, registry=registry)
+        self._tokens = Tokens(consumer, provider, store, consumer_id=settings.consumer_id, registry=registry)
+        self._cleanup = NamespaceCleanup(
+            provider,
+            self._namespaces,
+            settings.mapping,
+            self.caches,
+            consumer_id=settings.consumer_id,
+            linger=settings.namespace_linger,
+            in_use=lambda namespace: bool(store.by_index("namespace", namespace)),
+            registry=registry,
+        )
+        endings = Endings(
+            consumer=consumer,
+            provider=provider,
+            pods=store,
+            caches=self.caches,
+            references=self.references,
+            mapping=settings.mapping,
+            reports=reports,
+            ledger=self._ledger,
+            node_name=settings.node_name,
+            pod_gone=self._pod_gone,
+            now=self._contexts.now,
+        )
+        parts = Parts(
+            consumer=consumer,
+            provider=provider,
+            pods=store,
+            caches=self.caches,
+            references=self.references,
+            namespaces=self._namespaces,
+            contexts=self._contexts,
+            reports=reports,
+            ledger=self._ledger,
+            changer=Changer(provider, self._ledger, reports),
+            endings=endings,
+            tokens=self._tokens,
+        )
+        self.controller: Controller[Key] = Controller(
+            "pods", PodReconciler(parts).reconcile, concurrency=concurrency, registry=registry
+        )
+
+    # -- tasks
+
+    def cache_tasks(self) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What must run before decisions can be made."""
+        return (
+            ("consumer pods", self.pods.run),
+            ("provider caches", self.caches.run),
+            ("known namespaces", self._known),
+        )
+
+    async def synced(self) -> None:
+        """Wait until the consumer's pods are listed. Provider namespaces sync as they are needed."""
+        await self.pods.synced.wait()
+
+    def worker_tasks(self) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What decides and writes."""
+        return (
+            ("pods", self.controller.run),
+            ("references", self.references.run),
+            ("events", self._events.run),
+            ("tokens", self._tokens.run),
+            ("namespaces", self._cleanup.run),
+        )
+
+    async def _known(self) -> None:
+        """Watch the namespaces of an earlier run too: their pods may have lost their origins meanwhile."""
+        for namespace in self._settings.mapping.known():
+            self.caches.ensure(namespace)
+        delay = 1.0
+        while self._settings.mapping.managed:
+            try:
+                found = await self._namespaces.existing()
+            except Exception as error:  # noqa: BLE001 - whatever it is: pods go on, this is tried again
+                log.warning("provider namespaces not listed", error=str(error))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 60.0)
+                continue
+            for remote, origin in found.items():
+                self.caches.ensure(remote)
+                self._cleanup.maybe_unused(origin)
+            break
+        await asyncio.Event().wait()
+
+    # -- what others ask
+
+    def remote(self, key: Key) -> Object | None:
+        """The remote pod for a consumer's key, if there is one; its origin may be an older pod of that name."""
+        try:
+            namespace = self._settings.mapping.remote(key[0])
+        except NamespaceNotMappedError:
+            return None
+        caches = self.caches.get(namespace)
+        return self._ledger.remote(key, caches.pods.store, (namespace, key[1])) if caches is not None else None
+
+    def remote_pods(self, namespace: str) -> Iterable[Object]:
+        """Our pods in a provider namespace."""
+        caches = self.caches.get(namespace)
+        return caches.pods.store.values() if caches is not None else ()
+
+    @property
+    def remote_selector(self) -> str:
+        """Label selector of all remote pods of this virtual node."""
+        return ownership.node_selector(self._settings.node_name)
+
+    # -- what wakes what
+
+    def _origin_changed(self, change: Change[Object]) -> None:
+        priority = Priority.INITIAL if change.initial else Priority.FRESH
+        self.controller.queue.add(change.key, priority=priority)
+
+    def _remote_changed(self, _namespace: str, change: Change[Object]) -> None:
+        shown = change.new or change.old
+        key = ownership.origin_key(shown.metadata) if shown is not None else None
+        for listener in self.remote_pods_changed:
+            listener()
+        if key is None:
+            return
+        if change.new is None:
+            self._ledger[key].departed = change.old
+            self.controller.queue.add(key)
+            return
+        priority = Priority.INITIAL if change.initial else Priority.FRESH
+        self.controller.queue.add(key, delay=STATUS_DELAY, priority=priority)
+
+    def _copy_changed(self, kind: Kind, namespace: str, change: Change[ConfigMap] | Change[Secret]) -> None:
+        shown = change.new or change.old
+        if shown is not None and TOKEN_FOR_LABEL not in shown.metadata.labels:
+            self.references.remote_changed(kind, namespace, change)
+
+    def _event_changed(self, namespace: str, change: Change[Event]) -> None:
+        self._events.remote_changed(namespace, change)
+
+    def _wake(self, key: Key) -> None:
+        self.controller.queue.add(key)
+
+    def _namespace_synced(self, namespace: str) -> None:
+        """Decisions about this provider namespace are possible now: look at all its pods."""
+        for pod in self.pods.store.values():
+            self.controller.queue.add((pod.metadata.namespace, pod.metadata.name), priority=Priority.INITIAL)
+        caches = self.caches.get(namespace)
+        for remote in caches.pods.store.values() if caches is not None else ():
+            key = ownership.origin_key(remote.metadata)
+            if key is not None:
+                self.controller.queue.add(key, priority=Priority.INITIAL)
+
+    def _pod_gone(self, key: Key) -> None:
+        self._tokens.pod_gone(key)
+        self._cleanup.maybe_unused(key[0])
+
+    # -- references
+
+    def _remote_name(self, ref: RefKey) -> str:
+        if ref.kind is Kind.CONFIG_MAP and ref.name == names.ROOT_CA:
+            return names.root_ca_name(self._settings.consumer_id)
+        return ref.name
+
+    def _needed(self, ref: RefKey) -> bool:
+        """Whether any pod of this node names the object: read from the pods, not from what was tracked so far."""
+        access = self._settings.api_server is not None
+        for pod in self.pods.store.by_index("namespace", ref.namespace):
+            if ref in reference_keys(ref.namespace, references(decode_pod(pod), api_access=access)):
+                return True
+        return False

@@ -1,0 +1,250 @@
+"""The path of a pod: one reconcile brings a consumer's pod and its remote pod in step.
+
+Level-based: it looks at what both caches show (and at the ledger of our own unseen writes), decides, writes at
+most a few requests and returns. Each case is a method; the order of the cases is the order of the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from kube.client import Client
+from kube.controller import Result
+from kube.errors import ApiError, TransportError
+from kube.objects import Object
+from kube.resources import PODS
+from kube.store import Key, Store
+from reflection import ownership
+from reflection.caches import RemoteCaches, RemoteNamespace
+from reflection.changes import Changer
+from reflection.contexts import Contexts
+from reflection.decode import decode_pod, restart_counts, started, terminal
+from reflection.endings import Endings
+from reflection.forge import status as forge_status
+from reflection.forge.model import ForgeContext, ForgedPod, Refused
+from reflection.forge.pod import forge_pod
+from reflection.forge.references import references
+from reflection.ledger import Ledger
+from reflection.mapping import NamespaceNotMappedError
+from reflection.namespaces import ForeignNamespaceError, Namespaces
+from reflection.references import References, reference_keys
+from reflection.reports import Reports
+from reflection.tokens import Tokens
+
+log = structlog.get_logger(__name__)
+
+REFUSED_RETRY = 60.0
+"""Seconds until a pod that can't be offloaded as it is is tried again: the provider may have changed."""
+BLOCKED_RETRY = 1.0
+"""Seconds until a pod is tried again whose name is still taken by a predecessor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a reconcile works on: the consumer's pod and where its remote pod belongs."""
+
+    key: Key
+    origin: Object
+    pod: dict[str, Any]
+    context: ForgeContext
+    caches: RemoteNamespace
+
+    @property
+    def remote_key(self) -> Key:
+        """Key of the remote pod."""
+        return self.caches.name, self.key[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the reconciler is built from."""
+
+    consumer: Client
+    provider: Client
+    pods: Store[Object]
+    caches: RemoteCaches
+    references: References
+    namespaces: Namespaces
+    contexts: Contexts
+    reports: Reports
+    ledger: Ledger
+    changer: Changer
+    endings: Endings
+    tokens: Tokens
+
+
+class PodReconciler:
+    """Reconciles by key of the consumer's pod. Calls for one key must be serial; see `kube.controller`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+
+    async def reconcile(self, key: Key) -> Result | None:
+        """Bring one pod in step. Errors are raised: the controller tries again."""
+        origin = self._p.pods.get(key)
+        if origin is None:
+            return await self._p.endings.origin_gone(key)
+        pod = decode_pod(origin)
+        try:
+            remote_namespace = await self._p.namespaces.ensure(key[0])
+        except (NamespaceNotMappedError, ForeignNamespaceError) as error:
+            return await self._nowhere_to_go(key, origin, pod, Refused("metadata.namespace", str(error)))
+        caches = self._p.caches.ensure(remote_namespace)
+        if not caches.synced:
+            return None  # all keys of the namespace are queued once it is
+        pair = Pair(key, origin, pod, self._p.contexts.of(remote_namespace), caches)
+        return await self._decide(pair)
+
+    async def _decide(self, pair: Pair) -> Result | None:
+        remote = self._p.ledger.remote(pair.key, pair.caches.pods.store, pair.remote_key)
+        if remote is not None and ownership.origin_uid(remote.metadata) != pair.origin.metadata.uid:
+            await self._p.endings.remove_orphan(pair.key, remote)
+            return Result(requeue_after=BLOCKED_RETRY)
+        if pair.origin.metadata.deletion_timestamp:
+            return await self._p.endings.end(pair.key, pair.origin, pair.pod, pair.context, remote)
+        if remote is not None:
+            return await self._keep_in_step(pair, remote)
+        if terminal(pair.pod):
+            return None  # it ran to its end: never run it again
+        return await self._start(pair)
+
+    # -- no remote pod yet
+
+    async def _start(self, pair: Pair) -> Result | None:
+        try:
+            forged = self._forge(pair)
+        except Refused as refused:
+            return await self._refuse(pair, refused)
+        refs = reference_keys(pair.key[0], forged.references)
+        if not self._p.references.track(pair.key, refs, remote_namespace=pair.caches.name):
+            return await self._await_references(pair)
+        if started(pair.pod) and not await self._may_recreate(pair):
+            return None
+        if forged.token_requests:
+            await self._p.tokens.ensure(pair.key, pair.origin, forged.token_requests, namespace=pair.caches.name)
+        return await self._create(pair, forged)
+
+    def _forge(self, pair: Pair) -> ForgedPod:
+        base = {name: count + 1 for name, count in restart_counts(pair.pod).items()} if started(pair.pod) else {}
+        return forge_pod(pair.pod, context=pair.context, restart_base=base)
+
+    async def _await_references(self, pair: Pair) -> Result | None:
+        problems = self._p.references.problems(pair.key)
+        if problems:
+            return await self._refuse(pair, Refused("spec", "; ".join(problems)))
+        return None  # woken when the copies are there
+
+    async def _may_recreate(self, pair: Pair) -> bool:
+        """The remote pod of a started pod is missing: is it lost, and may it run again?"""
+        remote = await self._find_remote(pair)
+        if remote is not None:
+            self._p.ledger[pair.key].assumed = remote
+            return False
+        message = "the remote pod vanished from the provider"
+        if pair.pod["spec"].get("restartPolicy") == "Never":
+            wanted = forge_status.lost_status(
+                pair.pod, reason="RemotePodLost", message=message, now=self._p.contexts.now()
+            )
+            await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
+            self._p.reports.event(pair.origin, kind="Warning", reason="RemotePodLost", message=message)
+            return False
+        self._p.reports.event(
+            pair.origin, kind="Warning", reason="RemotePodLost", message=f"{message}; it is created again"
+        )
+        return True
+
+    async def _find_remote(self, pair: Pair) -> Object | None:
+        """Ask the provider itself: the remote pod of this very consumer pod, whatever the cache shows."""
+        namespace, name = pair.remote_key
+        try:
+            found = await self._p.provider.get(PODS, name=name, namespace=namespace, decode=Object)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        return found if ownership.origin_uid(found.metadata) == pair.origin.metadata.uid else None
+
+    async def _create(self, pair: Pair, forged: ForgedPod) -> Result | None:
+        entry = self._p.ledger[pair.key]
+        entry.in_doubt = True  # until an answer is read: a cancelled request may have been executed
+        try:
+            created = await self._p.provider.create(PODS, forged.body, namespace=pair.caches.name, decode=Object)
+        except TransportError as error:
+            entry.in_doubt = error.sent
+            raise
+        except ApiError as error:
+            entry.in_doubt = error.status >= 500
+            return await self._create_failed(pair, error)
+        entry.in_doubt, entry.assumed, entry.reported = False, created, ""
+        entry.deleting = None
+        self._p.reports.notes(pair.origin, forged.notes)
+        return None
+
+    async def _create_failed(self, pair: Pair, error: ApiError) -> Result | None:
+        if error.already_exists:
+            return await self._adopt(pair)
+        if error.not_found or (error.forbidden and "being terminated" in error.message):
+            self._p.namespaces.forget(pair.caches.name)
+        if error.status >= 500 or error.throttled:
+            raise error
+        await self._p.reports.problem(
+            pair.key, pair.origin, pair.pod, Refused("provider", f"{error.reason}: {error.message}")
+        )
+        raise error
+
+    async def _adopt(self, pair: Pair) -> Result | None:
+        """The name is taken: by our own create whose answer was lost, by a predecessor, or by a stranger."""
+        namespace, name = pair.remote_key
+        try:
+            existing = await self._p.provider.get(PODS, name=name, namespace=namespace, decode=Object)
+        except ApiError as error:
+            if error.not_found:
+                return Result(requeue_after=0.0)
+            raise
+        if ownership.origin_uid(existing.metadata) == pair.origin.metadata.uid:
+            entry = self._p.ledger[pair.key]
+            entry.assumed, entry.in_doubt = existing, False
+            return Result(requeue_after=0.0)
+        if ownership.is_ours(existing.metadata, pair.context.consumer_id):
+            return Result(requeue_after=BLOCKED_RETRY)  # its own reconcile removes it, here or at another virtual node
+        taken = Refused(
+            "metadata.name",
+            f"the provider has a pod {namespace}/{name} that isthmus did not make; remove or rename one of the two",
+        )
+        return await self._refuse(pair, taken)
+
+    # -- both are there
+
+    async def _keep_in_step(self, pair: Pair, remote: Object) -> Result | None:
+        entry = self._p.ledger[pair.key]
+        entry.in_doubt = False
+        remote_pod = decode_pod(remote)
+        self._track_running(pair)
+        if not terminal(pair.pod) and not self._p.ledger.remote_is_behind(pair.key, remote):
+            await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
+        if not self._p.ledger.origin_is_behind(pair.key, pair.origin):
+            wanted = forge_status.forge_status(pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now())
+            await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
+        return None
+
+    def _track_running(self, pair: Pair) -> None:
+        """After a restart, or when an ephemeral container was added: know what the pod names."""
+        access = pair.context.api_access is not None
+        refs = reference_keys(pair.key[0], references(pair.pod, api_access=access))
+        self._p.references.track(pair.key, refs, remote_namespace=pair.caches.name)
+
+    # -- refusals
+
+    async def _refuse(self, pair: Pair, refused: Refused) -> Result:
+        await self._p.reports.problem(pair.key, pair.origin, pair.pod, refused)
+        return Result(requeue_after=REFUSED_RETRY)
+
+    async def _nowhere_to_go(self, key: Key, origin: Object, pod: dict[str, Any], refused: Refused) -> Result | None:
+        if origin.metadata.deletion_timestamp:
+            await self._p.endings.remove_origin(key, origin)
+            return None
+        await self._p.reports.problem(key, origin, pod, refused)
+        return Result(requeue_after=REFUSED_RETRY)

@@ -1,0 +1,326 @@
+"""ConfigMaps and Secrets go to the provider because an offloaded pod names them, and for as long as one does.
+
+Each named object is watched by itself at the consumer: a node's identity may read the objects that pods
+bound to it reference, and no others (Node authoriser). A real kubelet does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import prometheus_client
+import structlog
+
+from kube.client import Client
+from kube.controller import Controller, Result
+from kube.errors import ApiError
+from kube.objects import ConfigMap, Secret
+from kube.reflector import Reflector
+from kube.resources import CONFIG_MAPS, SECRETS, Resource
+from kube.store import Change, Key
+from reflection import copies, ownership
+from reflection.caches import RemoteCaches
+from reflection.forge.model import References as PodReferences
+
+log = structlog.get_logger(__name__)
+
+LINGER = 30.0  # seconds that a copy stays after its last pod: the next pod of a Deployment often needs it again
+
+
+class Kind(Enum):
+    """What can be referenced by a pod."""
+
+    CONFIG_MAP = "ConfigMap"
+    SECRET = "Secret"  # noqa: S105 - a kind's name, not a secret
+
+    @property
+    def resource(self) -> Resource:
+        """The API resource of this kind."""
+        return CONFIG_MAPS if self is Kind.CONFIG_MAP else SECRETS
+
+
+@dataclass(frozen=True, slots=True)
+class RefKey:
+    """One referenced object of the consumer."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+def reference_keys(namespace: str, found: PodReferences) -> frozenset[RefKey]:
+    """The keys of what a pod of `namespace` names."""
+    config_maps = (RefKey(Kind.CONFIG_MAP, namespace, ref.name) for ref in found.config_maps)
+    secrets = (RefKey(Kind.SECRET, namespace, ref.name) for ref in found.secrets)
+    pull = (RefKey(Kind.SECRET, namespace, name) for name in found.pull_secrets)
+    return frozenset((*config_maps, *secrets, *pull))
+
+
+@dataclass(slots=True)
+class Referenced:
+    """State of one referenced object: who needs it, its watch, and how its copy fares."""
+
+    remote_namespace: str
+    remote_name: str
+    users: set[Key] = field(default_factory=set)
+    watcher: Reflector[ConfigMap] | Reflector[Secret] | None = None
+    task: asyncio.Task[None] | None = None
+    in_step: bool = False
+    problem: str = ""
+
+
+class References:
+    """Owns the watches of referenced objects and the copies at the provider."""
+
+    def __init__(
+        self,
+        consumer: Client,
+        provider: Client,
+        caches: RemoteCaches,
+        *,
+        consumer_id: str,
+        node_name: str,
+        remote_name: Callable[[RefKey], str],
+        needed: Callable[[RefKey], bool],
+        wake: Callable[[Key], None],
+        registry: prometheus_client.CollectorRegistry | None = None,
+    ) -> None:
+        self._consumer = consumer
+        self._provider = provider
+        self._caches = caches
+        self._consumer_id = consumer_id
+        self._node_name = node_name
+        self._remote_name = remote_name
+        self._needed = needed
+        self._wake = wake
+        self._registry = registry
+        self._known: dict[RefKey, Referenced] = {}
+        self._of_pod: dict[Key, frozenset[RefKey]] = {}
+        self._starting: asyncio.Queue[RefKey] = asyncio.Queue()
+        self.controller: Controller[RefKey] = Controller("references", self.reconcile, registry=registry)
+
+    # -- what pods need
+
+    def track(self, pod: Key, refs: Iterable[RefKey], *, remote_namespace: str) -> bool:
+        """Say which objects `pod` names; True once each is copied, or known to be absent at the consumer."""
+        wanted = frozenset(refs)
+        for gone in self._of_pod.get(pod, frozenset()) - wanted:
+            self._release(pod, gone)
+        if wanted:
+            self._of_pod[pod] = wanted
+        else:
+            self._of_pod.pop(pod, None)
+        for ref in wanted:
+            self._entry(ref, remote_namespace).users.add(pod)
+        return all(self._known[ref].in_step for ref in wanted)
+
+    def untrack(self, pod: Key) -> None:
+        """`pod` is gone: what only it named is removed after a while."""
+        for ref in self._of_pod.pop(pod, frozenset()):
+            self._release(pod, ref)
+
+    def problems(self, pod: Key) -> list[str]:
+        """Why objects that `pod` names can't be copied."""
+        entries = (self._known[ref] for ref in self._of_pod.get(pod, frozenset()))
+        return sorted(e.problem for e in entries if e.problem)
+
+    def _entry(self, ref: RefKey, remote_namespace: str) -> Referenced:
+        entry = self._known.get(ref)
+        if entry is None:
+            entry = Referenced(remote_namespace=remote_namespace, remote_name=self._remote_name(ref))
+            self._known[ref] = entry
+        if entry.watcher is None:
+            entry.watcher = self._watch(ref)
+            self._starting.put_nowait(ref)
+        return entry
+
+    def _release(self, pod: Key, ref: RefKey) -> None:
+        entry = self._known.get(ref)
+        if entry is not None:
+            entry.users.discard(pod)
+            if not entry.users:
+                self.controller.queue.add(ref, delay=LINGER)
+
+    # -- watches at the consumer
+
+    def _watch(self, ref: RefKey) -> Reflector[ConfigMap] | Reflector[Secret]:
+        def changed(_change: Change[Any]) -> None:
+            self.controller.queue.add(ref)
+
+        common: dict[str, Any] = {
+            "namespace": ref.namespace,
+            "field_selector": f"metadata.name={ref.name}",
+            "on_change": changed,
+            "registry": self._registry,
+        }
+        if ref.kind is Kind.CONFIG_MAP:
+            return Reflector(self._consumer, CONFIG_MAPS, decode=ConfigMap, **common)
+        return Reflector(self._consumer, SECRETS, decode=Secret, **common)
+
+    async def run(self) -> None:
+        """Run the controller and the watches; ends only by cancellation or a programming error."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.controller.run(), name="controller/references")
+            while True:
+                ref = await self._starting.get()
+                entry = self._known.get(ref)
+                if entry is not None and entry.watcher is not None and entry.task is None:
+                    name = f"reference/{ref.kind.value}/{ref.namespace}/{ref.name}"
+                    entry.task = group.create_task(self._run_watch(ref, entry.watcher), name=name)
+
+    async def _run_watch(self, ref: RefKey, watcher: Reflector[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watcher.run(), name="watch")
+            await watcher.synced.wait()
+            self.controller.queue.add(ref)  # an absent object causes no change event, and pods wait for this news
+
+    def _stop(self, ref: RefKey) -> None:
+        entry = self._known.pop(ref, None)
+        if entry is not None and entry.task is not None:
+            entry.task.cancel()
+
+    # -- copies at the provider
+
+    def remote_changed(self, kind: Kind, namespace: str, change: Change[Any]) -> None:
+        """A copy changed at the provider: compare it again."""
+        shown = change.new or change.old
+        key = ownership.origin_key(shown.metadata) if shown is not None else None
+        if key is not None:
+            self.controller.queue.add(RefKey(kind, *key), delay=LINGER if change.initial else 0.0)
+
+    async def reconcile(self, ref: RefKey) -> Result | None:
+        """Bring the copy of one object in step, or remove it when no pod needs it any more."""
+        entry = self._known.get(ref)
+        if entry is None or not entry.users:
+            await self._remove_unneeded(ref, entry)
+            return None
+        caches = self._caches.ensure(entry.remote_namespace)
+        if entry.watcher is None or not entry.watcher.synced.is_set() or not caches.synced:
+            return Result(requeue_after=1.0)
+        source = entry.watcher.store.get((ref.namespace, ref.name))
+        before = (entry.in_step, entry.problem)
+        entry.problem = await self._bring_in_step(ref, entry, source)
+        entry.in_step = not entry.problem
+        if before != (entry.in_step, entry.problem):
+            for pod in entry.users:
+                self._wake(pod)
+        return Result(requeue_after=60.0) if entry.problem else None
+
+    async def _bring_in_step(self, ref: RefKey, entry: Referenced, source: ConfigMap | Secret | None) -> str:
+        """Returns the problem in words, empty when all is well."""
+        copy = self._copy(ref.kind, entry.remote_namespace, entry.remote_name)
+        if source is None:
+            await self._remove_absent(ref, entry, copy)
+            return ""
+        if copy is not None and copies.in_step(source, copy, self._node_name):
+            return ""
+        try:
+            body = self._forge(source, entry)
+        except copies.NotReflectableError as error:
+            return str(error)
+        return await self._write(ref, entry, source, copy, body)
+
+    async def _write(
+        self,
+        ref: RefKey,
+        entry: Referenced,
+        source: ConfigMap | Secret,
+        copy: ConfigMap | Secret | None,
+        body: dict[str, Any],
+    ) -> str:
+        resource, namespace = ref.kind.resource, entry.remote_namespace
+        if copy is None:
+            try:
+                await self._provider.create(resource, body, namespace=namespace)
+                return ""
+            except ApiError as error:
+                if not error.already_exists:
+                    raise
+            copy = await self._get_copy(ref.kind, namespace, entry.remote_name)
+            if not ownership.is_ours(copy.metadata, self._consumer_id):
+                return (
+                    f"provider object {resource.kind} {namespace}/{entry.remote_name} exists and is not ours; "
+                    f"rename {ref.kind.value} {ref.namespace}/{ref.name}, or remove the other one"
+                )
+            if copies.in_step(source, copy, self._node_name):
+                return ""  # our own write, which the cache has yet to show
+        if copies.needs_replacement(source, copy):
+            await self._delete_copy(ref.kind, namespace, copy)
+            await self._provider.create(resource, body, namespace=namespace)
+            return ""
+        kept = {k: v for k, v in copy.metadata.annotations.items() if k.startswith(ownership.USED_BY_PREFIX)}
+        body["metadata"]["annotations"] = {**kept, **body["metadata"]["annotations"]}
+        body["metadata"]["resourceVersion"] = copy.metadata.resource_version
+        await self._provider.replace(resource, body, name=entry.remote_name, namespace=namespace)
+        return ""
+
+    async def _remove_absent(self, ref: RefKey, entry: Referenced, copy: ConfigMap | Secret | None) -> None:
+        """The consumer has no such object: remove the copy, but only once a GET has said so too."""
+        if copy is None:
+            return
+        try:
+            await self._consumer.get(ref.kind.resource, name=ref.name, namespace=ref.namespace)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            await self._delete_copy(ref.kind, entry.remote_namespace, copy)
+            return
+        self.controller.queue.add(ref, delay=5.0)  # it is there after all: the watch will tell
+
+    async def _remove_unneeded(self, ref: RefKey, entry: Referenced | None) -> None:
+        if self._needed(ref):
+            return  # a pod names it that has not been through its reconcile yet; that will track it
+        remote_name = self._remote_name(ref)
+        for caches in self._caches.values():
+            copy = self._copy(ref.kind, caches.name, remote_name)
+            if copy is not None and ownership.origin_key(copy.metadata) == (ref.namespace, ref.name):
+                await self._give_up(ref.kind, caches.name, copy)
+        if entry is not None and not entry.users:
+            self._stop(ref)
+
+    async def _give_up(self, kind: Kind, namespace: str, copy: ConfigMap | Secret) -> None:
+        if not ownership.other_users(copy.metadata, self._node_name):
+            await self._delete_copy(kind, namespace, copy)
+            return
+        own = ownership.used_by(self._node_name)
+        if own in copy.metadata.annotations:
+            await self._provider.patch(
+                kind.resource, {"metadata": {"annotations": {own: None}}}, name=copy.metadata.name, namespace=namespace
+            )
+
+    async def _delete_copy(self, kind: Kind, namespace: str, copy: ConfigMap | Secret) -> None:
+        meta = copy.metadata
+        try:
+            await self._provider.delete(
+                kind.resource,
+                name=meta.name,
+                namespace=namespace,
+                uid=meta.uid,
+                resource_version=meta.resource_version,
+            )
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    async def _get_copy(self, kind: Kind, namespace: str, name: str) -> ConfigMap | Secret:
+        if kind is Kind.CONFIG_MAP:
+            return await self._provider.get(CONFIG_MAPS, name=name, namespace=namespace, decode=ConfigMap)
+        return await self._provider.get(SECRETS, name=name, namespace=namespace, decode=Secret)
+
+    def _copy(self, kind: Kind, namespace: str, name: str) -> ConfigMap | Secret | None:
+        caches = self._caches.get(namespace)
+        if caches is None:
+            return None
+        store = caches.config_maps.store if kind is Kind.CONFIG_MAP else caches.secrets.store
+        return store.get((namespace, name))
+
+    def _forge(self, source: ConfigMap | Secret, entry: Referenced) -> dict[str, Any]:
+        metadata = copies.copy_metadata(source.metadata, consumer_id=self._consumer_id, node_name=self._node_name)
+        where = {"namespace": entry.remote_namespace, "name": entry.remote_name}
+        if isinstance(source, Secret):
+            return copies.forge_secret(source, metadata=metadata, **where)
+        return copies.forge_config_map(source, metadata=metadata, **where)

@@ -1,0 +1,29 @@
+"""What the user decided about reflection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reflection.mapping import NamespaceMapping
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectionSettings:
+    """Settings of one virtual node's reflection."""
+
+    node_name: str
+    """The virtual node's name."""
+    node_ips: tuple[str, ...]
+    """Its InternalIP addresses: pods show them as hostIP."""
+    consumer_id: str
+    """Short name of the consumer cluster, unique among the provider's consumers."""
+    mapping: NamespaceMapping
+    """Consumer namespace to provider namespace."""
+    role: str = "isthmus-virtual-kubelet-remote"
+    """ClusterRole that is bound in namespaces that we make."""
+    api_server: tuple[str, int] | None = None
+    """Host and port of the consumer's API server as the provider's pods reach it; None: pods get no token."""
+    namespace_linger: float = 60.0
+    """Seconds that an unused namespace of ours stays at the provider."""
+    forbidden_ips: frozenset[str] = field(default_factory=frozenset)
+    """Addresses that a provider must not claim for its pods (API servers, DNS)."""
