@@ -13,6 +13,11 @@ def jittered(seconds: float, *, rng: Callable[[], float] = random.random) -> flo
     return seconds * (0.5 + rng() / 2)
 
 
+def between(low: float, high: float, *, rng: Callable[[], float] = random.random) -> float:
+    """A random point of an interval, so that what began together does not end together."""
+    return low + (high - low) * rng()
+
+
 class Backoff:
     """Seconds to wait before the next attempt: ``base``, doubled each time, at most ``maximum``."""
 
