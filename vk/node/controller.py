@@ -22,7 +22,7 @@ from kube.store import Change
 from vk.node import forge
 from vk.node.clock import SYSTEM, Backoff, Clock, rfc3339, wait
 from vk.node.objects import Node
-from vk.node.settings import NodeSettings
+from vk.node.settings import MARKER_LABEL, NodeSettings
 from vk.node.signals import CapacitySource, ConditionSource, Notifier, ReadinessProbe
 
 COMPUTE_SECONDS = 10.0
@@ -38,7 +38,7 @@ class ForeignNodeError(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"node {name!r} exists and was not made by isthmus (no label {forge.MARKER_LABEL}): choose "
+            f"node {name!r} exists and was not made by isthmus (no label {MARKER_LABEL}): choose "
             "another node name, or delete that Node if nothing uses it"
         )
 
@@ -103,8 +103,9 @@ class NodeController:
         self._writes = Counter(
             "isthmus_node_writes", "Writes of the Node by what was written", ["what"], registry=registry
         )
-        for source in (capacity, *self._probes, *self._conditions):
-            source.changed.subscribe(self._wake.set)
+        told = [capacity.changed, *(probe.changed for probe in probes), *(source.changed for source in conditions)]
+        for notifier in told:
+            notifier.subscribe(self._wake.set)
 
     @property
     def uid(self) -> str:
