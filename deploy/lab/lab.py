@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.lab import binaries, cgroups, locks, network, packages, paths
 from deploy.lab.cluster import LabCluster
 from deploy.lab.components import node
-from deploy.lab.console import say
+from deploy.lab.console import run, say
 from deploy.lab.errors import LabError
 from deploy.lab.network import Network, Site
 from deploy.lab.plan import ClusterPlan
@@ -30,6 +30,7 @@ from deploy.lab.settings import LabSettings
 _INSTANCE = "instance.json"
 _FIRST_CLUSTER, _FIRST_HOST, _LAST_HOST = 11, 101, 250
 _GLOBAL = "instances"
+_SHARED = "made-for-all"
 _SUBNETS = range(200)
 
 
@@ -181,8 +182,7 @@ class Lab:
             lab = cls(settings, subnet=subnet)
             lab.folder.mkdir(parents=True, mode=0o700)
             lab._write(_INSTANCE, {"settings": settings.to_dict(), "subnet": subnet})
-            if settings.nodes:
-                _make_mount_points()
+            _make_shared(nodes=settings.nodes > 0)
             lab.network.up()
             return lab
 
@@ -295,11 +295,11 @@ def _subnet_of(name: str) -> int | None:
     return None
 
 
-def _make_mount_points() -> None:
-    """Make the folders that nodes bind their own over, and note which were made."""
-    record = paths.STATE / "mount-points"
+def _make_shared(*, nodes: bool) -> None:
+    """Make the folders that `ip netns` and nodes mount over, and note which were made."""
+    record = paths.STATE / _SHARED
     made = record.read_text().splitlines() if record.exists() else []
-    for folder in map(Path, node.PRIVATE_FOLDERS):
+    for folder in (network.NETNS, *(map(Path, node.PRIVATE_FOLDERS) if nodes else ())):
         for part in [*reversed(folder.parents), folder]:
             if not part.exists():
                 part.mkdir()
@@ -309,8 +309,11 @@ def _make_mount_points() -> None:
 
 def _remove_shared() -> None:
     """Remove what all labs of the machine share; only when none stands: another's node may be mounted there."""
-    record = paths.STATE / "mount-points"
+    record = paths.STATE / _SHARED
     for line in reversed(record.read_text().splitlines() if record.exists() else []):
+        if Path(line) == network.NETNS and not any(network.NETNS.iterdir()):
+            # `ip netns add` mounts the folder onto itself.
+            run(["umount", line], check=False)
         with contextlib.suppress(OSError):
             Path(line).rmdir()
     record.unlink(missing_ok=True)

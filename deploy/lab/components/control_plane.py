@@ -130,4 +130,7 @@ def _own_identity(config: object) -> list[str]:
         f"--kubeconfig={config}",
         f"--authentication-kubeconfig={config}",
         f"--authorization-kubeconfig={config}",
+        # As shipped (20 a second) the controller manager takes 5 s to start its controllers one by one.
+        "--kube-api-qps=1000",
+        "--kube-api-burst=2000",
     ]
