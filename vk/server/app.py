@@ -43,9 +43,9 @@ from vk.server.tls import Files, ServingContext
 from vk.server.usage import Usage
 
 if TYPE_CHECKING:
-    from kube.client import Client
     from prometheus_client import CollectorRegistry
 
+    from kube.client import Client
     from vk.server.interfaces import PodLocator, StatsSource
 
 log = structlog.get_logger(__name__)

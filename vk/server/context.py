@@ -13,9 +13,9 @@ from vk.server.interfaces import PodLocator
 from vk.server.paths import Target
 
 if TYPE_CHECKING:
-    from kube.client import Client
     from prometheus_client import CollectorRegistry
 
+    from kube.client import Client
     from vk.server.usage import Usage
 
 

@@ -12,6 +12,7 @@ import array
 import asyncio
 import dataclasses
 import fcntl
+import select
 import termios
 from collections.abc import Callable
 from typing import Final, cast
@@ -37,6 +38,10 @@ class _End(asyncio.BufferedProtocol):
         self.received = 0
         self._count = count
         self._buffer = memoryview(bytearray(BUFFER))
+        self._hangup = select.poll()
+        descriptor = transport.get_extra_info("socket").fileno()
+        if descriptor >= 0:
+            self._hangup.register(descriptor, select.POLLRDHUP)
         self._previous = cast(asyncio.Protocol, transport.get_protocol()) if tell else None
 
     def take_over(self) -> None:
@@ -54,9 +59,16 @@ class _End(asyncio.BufferedProtocol):
         """Data has come: pass it on. A copy, for a transport may keep what it can't send at once."""
         self.received += nbytes
         self._count(nbytes)
-        target = self.peer.transport
-        if not target.is_closing():
-            target.write(bytes(self._buffer[:nbytes]))
+        self.peer.send(bytes(self._buffer[:nbytes]))
+
+    def send(self, data: bytes) -> None:
+        """Write to this end, unless it has hung up.
+
+        A write to a connection that was reset makes asyncio close it at once, with all that has come in and is not yet
+        read, which may be the exit code of a command that did not want the rest of its input.
+        """
+        if not self.transport.is_closing() and not self._hangup.poll(0):
+            self.transport.write(data)
 
     def eof_received(self) -> None:
         """Nothing more will come. None: the transport closes itself, connection_lost follows."""
@@ -104,9 +116,9 @@ async def run(
     """Tie the two together; returns when both are closed.
 
     The caller's former protocol is not told of the connection's loss: that is for whoever awaits this, when it is done
-    (aiohttp would cancel it at once). `tcp` is the transport below the caller's TLS. `greeting` (the answer's head) and `early` (what the provider has
-    sent since) go to the caller first. After `idle_timeout` seconds without a byte either way the stream is cut.
-    Cancelled: both are aborted at once.
+    (aiohttp would cancel it at once). `tcp` is the transport below the caller's TLS. `greeting` (the answer's head) and
+    `early` (what the provider has sent since) go to the caller first. After `idle_timeout` seconds without a byte
+    either way the stream is cut. Cancelled: both are aborted at once.
     """
     inside = _End(caller, count=counters.inbound, tell=False)
     outside = _End(provider, count=counters.outbound, tell=True)

@@ -135,7 +135,9 @@ def _negotiation(request: web.BaseRequest, protocol: str) -> Headers:
     """The headers of the remote request besides our credentials; each line stays a line of its own."""
     headers: Headers = [("Connection", "Upgrade"), ("Upgrade", protocol)]
     for name in _TO_PROVIDER:
-        headers += [(name, value) for value in request.headers.getall(name, ())[:_MAX_NEGOTIATION]]
+        headers += [(name, value) for value in request.headers.getall(name, ())]
+    if len(headers) > _MAX_NEGOTIATION or not all(v.isascii() and v.isprintable() for _, v in headers):
+        raise RequestError(400, "the stream's negotiation is malformed")
     return headers
 
 
@@ -176,7 +178,7 @@ async def _carry(
     )
     provider, early = await handover.drain_reader(upgrade)
     caller, link = request.transport, connection.of(request)
-    if caller is None or link is None:
+    if caller is None or link is None or caller.is_closing():
         raise ConnectionResetError("the caller is gone")
     caller.pause_reading()
     link.taken_over()

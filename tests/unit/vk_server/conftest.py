@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -15,12 +17,15 @@ import pytest
 import pytest_asyncio
 import trustme
 
+from kube.client import Client
+from kube.config import load
 from kube.errors import TransportError
-from tests.unit.vk_server.wire import Head, Provider, WireClient, read_body, read_head
+from tests.unit.vk_server.wire import Head, Provider, read_body, read_head
 from vk.server.app import KubeletServer, ServerConfig
 from vk.server.interfaces import LocatedPod, MeasuredPod, PodNotFoundError, RemotePod
 
 NODE = "vn-1"
+PROVIDER_TOKEN = "the-providers-token"
 UID = "11111111-2222-3333-4444-555555555555"
 REMOTE_UID = "99999999-2222-3333-4444-555555555555"
 
@@ -126,7 +131,6 @@ class Kubelet:
     pods: Pods
     reviews: Reviews
     provider: Provider
-    client: WireClient
     pki: Pki
     admin: ssl.SSLContext
     anonymous: ssl.SSLContext
@@ -202,8 +206,10 @@ def pki(tmp_path: Path, authority: trustme.CA) -> Pki:
 
 
 @pytest_asyncio.fixture
-async def provider() -> AsyncIterator[Provider]:
-    running = Provider()
+async def provider(pki: Pki) -> AsyncIterator[Provider]:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pki.ca.issue_cert("127.0.0.1").configure_cert(tls)
+    running = Provider(tls)
     await running.start()
     try:
         yield running
@@ -211,11 +217,31 @@ async def provider() -> AsyncIterator[Provider]:
         await running.stop()
 
 
+@pytest_asyncio.fixture
+async def client(provider: Provider, pki: Pki) -> AsyncIterator[Client]:
+    """The real client, with the scripted provider as its API server."""
+    ca = base64.b64encode(pki.ca.cert_pem.bytes()).decode()
+    cluster = {"server": f"https://127.0.0.1:{provider.port}", "certificate-authority-data": ca}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": PROVIDER_TOKEN}}],
+    }
+    path = pki.directory / "provider.kubeconfig"
+    path.write_text(json.dumps(config))
+    credentials = await load(kubeconfig=str(path))
+    async with Client.connect(credentials, name="provider") as connected:
+        yield connected
+
+
 Start = Callable[..., contextlib.AbstractAsyncContextManager[Kubelet]]
 
 
 @pytest.fixture
-def start(pki: Pki, provider: Provider) -> Start:
+def start(pki: Pki, provider: Provider, client: Client) -> Start:
     """Start a server with settings of the test's own."""
     certificate, key = pki.write("serving", pki.ca.issue_cert("localhost", "127.0.0.1"))
     ca = pki.directory / "ca.crt"
@@ -223,9 +249,8 @@ def start(pki: Pki, provider: Provider) -> Start:
     admin = pki.client(pki.ca.issue_cert("c@example.org", common_name="apiserver", organization_name="system:masters"))
 
     @contextlib.asynccontextmanager
-    async def running(*, client: WireClient | None = None, **settings: Any) -> AsyncIterator[Kubelet]:
+    async def running(**settings: Any) -> AsyncIterator[Kubelet]:
         pods, reviews = Pods(), Reviews()
-        client = client or WireClient(provider)
         registry = prometheus_client.CollectorRegistry()
         config = ServerConfig(
             node_name=NODE,
@@ -238,7 +263,7 @@ def start(pki: Pki, provider: Provider) -> Start:
             locator=pods,
             stats_source=pods,
             consumer=cast(Any, reviews),
-            provider=cast(Any, client),
+            provider=client,
             registry=registry,
         )
         task = asyncio.create_task(server.run())
@@ -247,7 +272,7 @@ def start(pki: Pki, provider: Provider) -> Start:
         ready.cancel()
         try:
             if not task.done():
-                yield Kubelet(server, pods, reviews, provider, client, pki, admin, pki.client(), registry)
+                yield Kubelet(server, pods, reviews, provider, pki, admin, pki.client(), registry)
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

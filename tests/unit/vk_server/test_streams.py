@@ -10,8 +10,8 @@ import os
 import msgspec
 import pytest
 
-from tests.unit.vk_server.conftest import SPDY, UID, WEBSOCKET, Kubelet, Start, eventually
-from tests.unit.vk_server.wire import Head, read_head, switching
+from tests.unit.vk_server.conftest import PROVIDER_TOKEN, SPDY, UID, WEBSOCKET, Kubelet, Start, eventually
+from tests.unit.vk_server.wire import Head, delivered, read_head, switching
 from vk.server.interfaces import LocatedPod
 
 EXEC = "/exec/default/web/app?command=sh&command=-c&command=echo+%C3%A4&input=1&output=1&error=1"
@@ -107,9 +107,7 @@ async def test_what_the_provider_sent_before_it_closed_arrives_though_the_caller
 
     async def burst(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(switching(head) + payload)
-        writer.write_eof()
-        while await reader.read(65536):
-            pass
+        await delivered(writer)
 
     kubelet.provider.script = burst
     async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
@@ -271,7 +269,9 @@ async def test_a14_of_the_callers_headers_only_the_negotiation_travels(kubelet: 
         writer.write(request(EXEC, SPDY + forged))
         assert (await read_head(reader)).status == 101
     names = {name.lower() for name, _ in kubelet.provider.heads[0].headers}
-    assert names == {"host", "connection", "upgrade", "x-stream-protocol-version"}
+    own = {"host", "user-agent", "authorization", "content-length"}
+    assert names == {"connection", "upgrade", "x-stream-protocol-version"} | own
+    assert kubelet.provider.heads[0].all("Authorization") == [f"Bearer {PROVIDER_TOKEN}"]
     assert kubelet.provider.heads[0].all("Connection") == ["Upgrade"]
 
 
@@ -336,7 +336,7 @@ async def test_another_protocol_than_the_one_asked_for_is_a_502(kubelet: Kubelet
 
 
 async def test_a_provider_that_is_away_is_a_502(kubelet: Kubelet) -> None:
-    kubelet.provider.port = 1
+    await kubelet.provider.stop()
     assert (await kubelet.ask(EXEC, method="POST", headers=SPDY)).status == 502
 
 

@@ -1,16 +1,16 @@
-"""The wire side of the tests: a scripted provider, a client for it, and raw requests to the server under test."""
+"""The wire side of the tests: a scripted provider, and reading of HTTP messages."""
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import ssl
+import termios
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
-
-from kube.errors import TransportError
+from collections.abc import Awaitable, Callable
 
 Pairs = list[tuple[str, str]]
 
@@ -60,6 +60,15 @@ async def read_body(reader: asyncio.StreamReader, head: Head) -> bytes:
     return await reader.read()
 
 
+async def delivered(writer: asyncio.StreamWriter) -> None:
+    """Wait until the peer's kernel has all that was written (a close with unread data would drop the rest)."""
+    await writer.drain()
+    queued = array.array("i", [1])
+    while writer.transport.get_write_buffer_size() or queued[0]:
+        await asyncio.sleep(0.005)
+        fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+
+
 Script = Callable[[Head, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -82,13 +91,13 @@ def switching(head: Head, *, more: str = "") -> bytes:
 class Provider:
     """An HTTP server that records each request's head and lets a script answer it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext) -> None:
         self.heads: list[Head] = []
         self.script: Script = echo
         self.open = 0
         self.idle = asyncio.Event()
         self.port = 0
-        self.tls: ssl.SSLContext | None = None
+        self.tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -124,73 +133,3 @@ class Provider:
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
-
-
-@dataclasses.dataclass
-class WireUpgrade:
-    """As kube.client.Upgrade."""
-
-    status: int
-    headers: Pairs
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def aclose(self) -> None:
-        self.writer.close()
-        with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
-
-    async def read_body(self, limit: int) -> bytes:
-        return (await read_body(self.reader, Head("", self.headers)))[:limit]
-
-
-class WireStream:
-    """As kube.client.StreamedResponse."""
-
-    def __init__(self, head: Head, reader: asyncio.StreamReader) -> None:
-        self.status = head.status
-        self._head = head
-        self._reader = reader
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        try:
-            while data := await self._reader.read(65536):
-                yield data
-        except OSError as error:
-            raise TransportError("reset", sent=True) from error
-
-    async def read(self, limit: int) -> bytes:
-        return (await read_body(self._reader, self._head))[:limit]
-
-
-class WireClient:
-    """The part of kube.client.Client the server uses, over plain sockets to the scripted provider."""
-
-    def __init__(self, provider: Provider, *, tls: ssl.SSLContext | None = None) -> None:
-        self._provider = provider
-        self._tls = tls
-        self.lists: list[tuple[str, str]] = []
-        self.listing: Callable[[str], Sequence[Any]] = lambda _namespace: ()
-
-    async def list(self, resource: Any, *, namespace: str, label_selector: str, decode: Any) -> Any:
-        self.lists.append((namespace, label_selector))
-        return type("Listing", (), {"items": list(self.listing(namespace))})
-
-    async def upgrade(self, method: str, path: str, *, params: Pairs, headers: Pairs) -> WireUpgrade:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._provider.port, ssl=self._tls)
-        except OSError as error:
-            raise TransportError("refused", sent=False) from error
-        lines = [f"{method} {path}?{urllib.parse.urlencode(params)} HTTP/1.1", "Host: provider"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        head = await read_head(reader)
-        return WireUpgrade(head.status, head.headers, reader, writer)
-
-    @contextlib.asynccontextmanager
-    async def stream(self, method: str, path: str, *, params: Pairs) -> AsyncIterator[WireStream]:
-        upgrade = await self.upgrade(method, path, params=params, headers=[])
-        try:
-            yield WireStream(Head(f"HTTP/1.1 {upgrade.status}", upgrade.headers), upgrade.reader)
-        finally:
-            await upgrade.aclose()
