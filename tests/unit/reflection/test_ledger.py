@@ -1,7 +1,7 @@
 """The ledger bridges the gap between a write and the cache that shows it."""
 
 from kube.objects import Metadata, Object
-from kube.store import Store
+from kube.store import MutableStore
 from reflection.ledger import Ledger
 
 KEY = ("web", "a")
@@ -13,7 +13,7 @@ def pod(uid: str, version: str) -> Object:
 
 
 def test_a_created_pod_counts_before_the_cache_shows_it() -> None:
-    ledger, store = Ledger(), Store[Object]()
+    ledger, store = Ledger(), MutableStore[Object]()
     ledger[KEY].assumed = pod("u1", "10")
     found = ledger.remote(KEY, store, REMOTE)
     assert found is not None
@@ -21,9 +21,9 @@ def test_a_created_pod_counts_before_the_cache_shows_it() -> None:
 
 
 def test_the_cache_wins_once_it_is_later() -> None:
-    ledger, store = Ledger(), Store[Object]()
+    ledger, store = Ledger(), MutableStore[Object]()
     ledger[KEY].assumed = pod("u1", "10")
-    store.put(pod("u1", "11"))
+    store.upsert(pod("u1", "11"))
     found = ledger.remote(KEY, store, REMOTE)
     assert found is not None
     assert found.metadata.resource_version == "11"
@@ -31,8 +31,8 @@ def test_the_cache_wins_once_it_is_later() -> None:
 
 
 def test_a_predecessor_in_the_cache_does_not_hide_our_create() -> None:
-    ledger, store = Ledger(), Store[Object]()
-    store.put(pod("old", "9"))
+    ledger, store = Ledger(), MutableStore[Object]()
+    store.upsert(pod("old", "9"))
     ledger[KEY].assumed = pod("u1", "10")
     found = ledger.remote(KEY, store, REMOTE)
     assert found is not None
@@ -40,10 +40,10 @@ def test_a_predecessor_in_the_cache_does_not_hide_our_create() -> None:
 
 
 def test_a_pod_that_was_seen_and_deleted_is_not_assumed_any_more() -> None:
-    ledger, store = Ledger(), Store[Object]()
+    ledger, store = Ledger(), MutableStore[Object]()
     ledger[KEY].assumed = pod("u1", "10")
-    store.put(pod("u1", "11"))
-    store.remove(REMOTE)
+    store.upsert(pod("u1", "11"))
+    store.remove(pod("u1", "12").metadata)
     assert ledger.remote(KEY, store, REMOTE) is None
 
 

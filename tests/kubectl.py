@@ -1,0 +1,136 @@
+"""kubectl as tests use it: commands, objects as dicts, and waiting for conditions with a bound."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class KubectlError(AssertionError):
+    """kubectl failed; the text is what it said."""
+
+
+def eventually(probe: Callable[[], T], *, what: str, timeout: float = 30.0, every: float = 0.1) -> T:
+    """The first true value of `probe`; AssertionError after `timeout` seconds. KubectlErrors count as false."""
+    deadline = time.monotonic() + timeout
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            value = probe()
+        except KubectlError as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
+        time.sleep(every)
+    raise AssertionError(f"waited {timeout:.0f} s for {what}; last seen: {last!r}")
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """One binary with one kubeconfig and namespace."""
+
+    binary: Path
+    kubeconfig: Path
+    namespace: str = "default"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The full command line."""
+        return [str(self.binary), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *arguments]
+
+    def with_env(self, **env: str) -> "Kubectl":
+        """The same with environment variables."""
+        return replace(self, env=env)
+
+    def popen(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start it and leave the rest to the caller."""
+        return subprocess.Popen(self.command(*arguments), env=self._environment(), **options)
+
+    def result(
+        self, *arguments: str, stdin: bytes | None = None, timeout: float = 60.0
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run to its end, whatever the exit code."""
+        return subprocess.run(
+            self.command(*arguments),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env=self._environment(),
+        )
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
+        """Standard output as text; KubectlError if it failed."""
+        done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
+        if done.returncode != 0:
+            raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout.decode(errors="replace")
+
+    def apply(self, *manifests: Mapping[str, Any]) -> None:
+        """Apply objects."""
+        self.run("apply", "-f", "-", stdin="\n---\n".join(json.dumps(m) for m in manifests))
+
+    def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object and return it."""
+        created: dict[str, Any] = json.loads(self.run("create", "-o", "json", "-f", "-", stdin=json.dumps(manifest)))
+        return created
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """An object."""
+        found: dict[str, Any] = json.loads(self.run("get", kind, name, "-o", "json"))
+        return found
+
+    def list(self, kind: str, *arguments: str) -> Sequence[dict[str, Any]]:
+        """Objects of a kind."""
+        items: list[dict[str, Any]] = json.loads(self.run("get", kind, "-o", "json", *arguments))["items"]
+        return items
+
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether there is such an object."""
+        return bool(self.run("get", kind, name, "--ignore-not-found", "-o", "name").strip())
+
+    def wait_for(
+        self,
+        kind: str,
+        name: str,
+        condition: Callable[[dict[str, Any]], object] = bool,
+        *,
+        what: str = "",
+        timeout: float = 60.0,
+    ) -> dict[str, Any]:
+        """The object once `condition` holds for it."""
+        found: dict[str, Any] = {}
+
+        def probe() -> bool:
+            nonlocal found
+            found = self.get(kind, name)
+            return bool(condition(found))
+
+        eventually(probe, what=what or f"{kind} {name}", timeout=timeout)
+        return found
+
+    def wait_gone(self, kind: str, name: str, *, timeout: float = 60.0) -> None:
+        """Until there is no such object."""
+        eventually(lambda: not self.exists(kind, name), what=f"{kind} {name} to be gone", timeout=timeout)
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **self.env}
+
+
+def ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is Ready."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def phase(wanted: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a pod has this phase."""
+    return lambda pod: pod.get("status", {}).get("phase") == wanted
