@@ -10,7 +10,6 @@ How it stands is published as node condition `ServingCertificate`.
 
 import asyncio
 import base64
-import random
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +18,12 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from kube.backoff import Backoff, between
 from kube.client import Client
 from kube.errors import ApiError, KubeError
 from kube.resources import CSRS
 from vk.node import csr
-from vk.node.clock import SYSTEM, Backoff, Clock
+from vk.node.clock import SYSTEM, Clock
 from vk.node.csr import CertificateError, Key, Names, Pair
 from vk.node.keystore import KeyStore
 from vk.node.objects import Csr
@@ -123,7 +123,7 @@ class CertificateManager(_Served):
         self._store = KeyStore(state)
         self._expiration = expiration_seconds
         self._clock = clock
-        self._backoff = Backoff(first=5.0, limit=300.0)
+        self._backoff = Backoff(base=5.0, maximum=300.0)
         self._loader = _Loader()
         self._pair: Pair | None = None
         self._renew_at: datetime | None = None
@@ -201,7 +201,7 @@ class CertificateManager(_Served):
                 "serving_certificate_not_yet_valid", not_before=start.isoformat(), hint="check this machine's clock"
             )
         self._pair = pair
-        self._renew_at = start + (end - start) * random.uniform(RENEW_FROM, RENEW_TO)  # noqa: S311 - spreads load only
+        self._renew_at = start + (end - start) * between(RENEW_FROM, RENEW_TO)
         self._issued(end)
 
     async def _failed(self, reason: str, message: str) -> None:

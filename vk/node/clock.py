@@ -4,10 +4,9 @@ Durations are never taken from the wall clock: it jumps (fault F22).
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 
@@ -44,22 +43,3 @@ async def wait(event: asyncio.Event, *, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Delays that double from `first` to `limit` seconds, with full jitter over their upper half."""
-
-    first: float
-    limit: float
-    _failures: int = field(default=0, init=False)
-
-    def next(self) -> float:
-        """The delay after one more failure."""
-        ceiling = min(self.limit, self.first * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-
-    def reset(self) -> None:
-        """It worked."""
-        self._failures = 0

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from kube.backoff import Backoff
 from kube.client import Client, PatchType
 from kube.errors import ApiError, KubeError
+from kube.objects import revision
 from kube.reflector import Reflector
 from kube.resources import NODES
 from kube.store import Change
 from vk.node import forge
-from vk.node.clock import SYSTEM, Backoff, Clock, rfc3339, wait
+from vk.node.clock import SYSTEM, Clock, rfc3339, wait
 from vk.node.objects import Node
 from vk.node.settings import MARKER_LABEL, NodeSettings
 from vk.node.signals import CapacitySource, ConditionSource, Notifier, ReadinessProbe
@@ -84,7 +86,7 @@ class NodeController:
         self._probes = tuple(probes)
         self._conditions = tuple(conditions)
         self._clock = clock
-        self._backoff = Backoff(first=0.5, limit=10.0)
+        self._backoff = Backoff(base=0.5, maximum=10.0)
         self._drift = DriftBudget()
         self._wake = asyncio.Event()
         self._live: Node | None = None
@@ -249,7 +251,7 @@ class NodeController:
 
 def _older(one: Node, other: Node) -> bool:
     """Whether `one` is an earlier state of the same Node than `other`."""
-    versions = (one.metadata.resource_version, other.metadata.resource_version)
-    if one.metadata.uid != other.metadata.uid or not all(version.isdecimal() for version in versions):
+    before, after = revision(one.metadata.resource_version), revision(other.metadata.resource_version)
+    if one.metadata.uid != other.metadata.uid or before is None or after is None:
         return False
-    return int(versions[0]) < int(versions[1])
+    return before < after

@@ -16,10 +16,11 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from kube.backoff import Backoff
 from kube.client import Client, PatchType
 from kube.errors import ApiError, KubeError
 from kube.resources import LEASES
-from vk.node.clock import SYSTEM, Backoff, Clock, rfc3339_micro, wait
+from vk.node.clock import SYSTEM, Clock, rfc3339_micro, wait
 from vk.node.objects import Lease
 from vk.node.signals import Notifier
 
@@ -82,7 +83,7 @@ class LeaseKeeper:
         self._owner = owner
         self._clock = clock
         self._renew_time = RenewTime(clock)
-        self._backoff = Backoff(first=0.2, limit=5.0)
+        self._backoff = Backoff(base=0.2, maximum=5.0)
         self._known = False
         self._wake = asyncio.Event()
         self.renewed = asyncio.Event()

@@ -53,7 +53,9 @@ class FakeApi:
         return body
 
     def remove(self, path: str) -> None:
-        self._tell("DELETED", self.objects.pop(path))
+        body = self.objects.pop(path)
+        body["metadata"]["resourceVersion"] = str(next(self._revision))
+        self._tell("DELETED", body)
 
     def _tell(self, kind: str, body: Json) -> None:
         self._events.append({"type": kind, "object": json.loads(json.dumps(body))})

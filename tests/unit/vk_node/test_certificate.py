@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry
 
+from kube.backoff import Backoff
 from kube.client import Client
 from tests.unit.vk_node.fakeapi import FakeApi, Json, refusal, serving
 from tests.unit.vk_node.tasks import running, until
 from tests.unit.vk_node.test_csr import NAMES, issue
 from vk.node import certificate
 from vk.node.certificate import CertificateFiles, CertificateManager
-from vk.node.clock import Backoff
 from vk.node.csr import Key, Names
 from vk.node.signals import Condition
 
@@ -62,7 +62,7 @@ async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeApi, Client]]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "Backoff", lambda **_: Backoff(first=0.05, limit=0.2))
+    monkeypatch.setattr(certificate, "Backoff", lambda **_: Backoff(base=0.05, maximum=0.2))
     monkeypatch.setattr(certificate, "FILE_SECONDS", 0.02)
 
 
