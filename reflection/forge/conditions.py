@@ -12,11 +12,14 @@ CONTAINERS_READY: Final = "ContainersReady"
 READY: Final = "Ready"
 DISRUPTION_TARGET: Final = "DisruptionTarget"
 
-_COPIED: Final = ("PodReadyToStartContainers", "Initialized", CONTAINERS_READY)
-_TRANSIENT: Final = ("PodResizePending", "PodResizeInProgress", names.REMOTE_SCHEDULED)
+_RESIZING: Final = ("PodResizePending", "PodResizeInProgress")
+_PASSING: Final = ("PodReadyToStartContainers", "Initialized", CONTAINERS_READY, *_RESIZING)
+"""Conditions taken from the provider as they are."""
+_TRANSIENT: Final = frozenset({*_RESIZING, names.REMOTE_SCHEDULED})
 """Conditions that mean something only while they are there."""
+_READ: Final = frozenset({*_PASSING, READY, DISRUPTION_TARGET, "PodScheduled"})
 
-OWNED: Final = frozenset({*_COPIED, *_TRANSIENT, READY})
+OWNED: Final = frozenset({*_PASSING, *_TRANSIENT, READY})
 """Types that this node writes and may remove; all others belong to somebody at the consumer."""
 
 _STATUSES: Final = frozenset({"True", "False", "Unknown"})
@@ -31,15 +34,14 @@ def conditions(pod: Json, remote: Json, *, generation: int | None, now: str) -> 
     """
     current = _by_type((pod.get("status") or {}).get("conditions") or ())
     status = sanitise.mapping(remote.get("status"))
-    reported = _by_type(sanitise.objects(status.get("conditions")))
+    reported = _reported(status, now)
     wanted = {kind: entry for kind, entry in current.items() if kind not in _TRANSIENT}
-    fresh = [_cleaned(reported[kind], now) for kind in (*_COPIED, *_TRANSIENT[:2]) if kind in reported]
-    fresh.append(_remote_scheduled(reported, remote, now))
+    fresh = [reported[kind] for kind in _PASSING if kind in reported]
+    fresh.extend(_remote_scheduled(reported, remote))
     if (current.get(DISRUPTION_TARGET) or {}).get("status") != "True" and DISRUPTION_TARGET in reported:
-        fresh.append(_cleaned(reported[DISRUPTION_TARGET], now))
+        fresh.append(reported[DISRUPTION_TARGET])
     for entry in fresh:
-        if entry is not None:
-            wanted[entry["type"]] = _settled(current.get(entry["type"]), entry, generation)
+        wanted[entry["type"]] = _settled(current.get(entry["type"]), entry, generation)
     for entry in _readiness(pod, wanted, reported, now):
         wanted[entry["type"]] = _settled(current.get(entry["type"]), entry, generation)
     return list(wanted.values())
@@ -67,17 +69,20 @@ def _by_type(entries: Iterable[Json]) -> dict[str, Json]:
     return found
 
 
-def _cleaned(entry: Json, now: str) -> Json | None:
-    status = sanitise.one_of(entry.get("status"), _STATUSES)
-    if status is None:
-        return None
-    return condition(
-        entry["type"],
-        status,
-        now=sanitise.timestamp(entry.get("lastTransitionTime")) or now,
-        reason=sanitise.reason(entry.get("reason")) or None,
-        message=sanitise.message(entry.get("message")) or None,
-    )
+def _reported(status: Json, now: str) -> dict[str, Json]:
+    """Give the provider's conditions as far as they are of known type and make sense, cleaned."""
+    found = {}
+    for kind, entry in _by_type(sanitise.objects(status.get("conditions"))).items():
+        state = sanitise.one_of(entry.get("status"), _STATUSES)
+        if kind in _READ and state is not None:
+            found[kind] = condition(
+                kind,
+                state,
+                now=sanitise.timestamp(entry.get("lastTransitionTime")) or now,
+                reason=sanitise.reason(entry.get("reason")) or None,
+                message=sanitise.message(entry.get("message")) or None,
+            )
+    return found
 
 
 def _settled(current: Json | None, entry: Json, generation: int | None) -> Json:
@@ -91,12 +96,12 @@ def _settled(current: Json | None, entry: Json, generation: int | None) -> Json:
     return out
 
 
-def _remote_scheduled(reported: dict[str, Json], remote: Json, now: str) -> Json | None:
+def _remote_scheduled(reported: dict[str, Json], remote: Json) -> list[Json]:
     """Say that the provider finds no node: the consumer's own PodScheduled is true, and stays so."""
     entry = reported.get("PodScheduled")
-    if entry is None or entry.get("status") != "False" or sanitise.mapping(remote.get("spec")).get("nodeName"):
-        return None
-    return _cleaned({**entry, "type": names.REMOTE_SCHEDULED}, now)
+    if entry is None or entry["status"] != "False" or sanitise.mapping(remote.get("spec")).get("nodeName"):
+        return []
+    return [{**entry, "type": names.REMOTE_SCHEDULED}]
 
 
 def _readiness(pod: Json, wanted: dict[str, Json], reported: dict[str, Json], now: str) -> list[Json]:
@@ -113,7 +118,7 @@ def _readiness(pod: Json, wanted: dict[str, Json], reported: dict[str, Json], no
             if (wanted.get(kind) or {}).get("status") == "True"
         ]
     containers_ready = wanted[CONTAINERS_READY]
-    remote_ready = _cleaned(reported[READY], now) if READY in reported else None
+    remote_ready = reported.get(READY)
     base = remote_ready if containers_ready["status"] == "True" and remote_ready else containers_ready
     if base["status"] != "True":
         return [{**base, "type": READY}]

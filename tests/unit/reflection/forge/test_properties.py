@@ -41,7 +41,7 @@ JUNK = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORD, inner, max_size=3), max_leaves=5
 )
 
-FIELD_PATHS = st.sampled_from(
+METADATA_PATHS = st.sampled_from(
     [
         "metadata.name",
         "metadata.namespace",
@@ -51,12 +51,15 @@ FIELD_PATHS = st.sampled_from(
         "metadata.labels['app']",
         "metadata.labels['offloading.isthmus.dev/node']",
         "metadata.annotations['team']",
-        "spec.nodeName",
-        "status.hostIP",
-        "status.podIP",
     ]
 )
-FIELD_REF = st.fixed_dictionaries({"apiVersion": st.just("v1"), "fieldPath": FIELD_PATHS})
+ENV_PATHS = METADATA_PATHS | st.sampled_from(["spec.nodeName", "status.hostIP", "status.podIP"])
+
+
+def field_ref(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Json]:
+    return st.fixed_dictionaries({"apiVersion": st.just("v1"), "fieldPath": paths})
+
+
 NAMED = st.fixed_dictionaries({"name": WORD}, optional={"optional": st.booleans()})
 ENV = st.one_of(
     st.fixed_dictionaries({"name": WORD, "value": st.text(max_size=5)}),
@@ -64,14 +67,14 @@ ENV = st.one_of(
         {
             "name": WORD,
             "valueFrom": st.one_of(
-                st.fixed_dictionaries({"fieldRef": FIELD_REF}),
+                st.fixed_dictionaries({"fieldRef": field_ref(ENV_PATHS)}),
                 st.fixed_dictionaries({"configMapKeyRef": NAMED}),
                 st.fixed_dictionaries({"secretKeyRef": NAMED}),
             ),
         }
     ),
 )
-ITEMS = st.lists(st.fixed_dictionaries({"path": WORD, "fieldRef": FIELD_REF}), max_size=3)
+ITEMS = st.lists(st.fixed_dictionaries({"path": WORD, "fieldRef": field_ref(METADATA_PATHS)}), max_size=3)
 SOURCES = st.lists(
     st.one_of(
         st.fixed_dictionaries({"configMap": NAMED}),

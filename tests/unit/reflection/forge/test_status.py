@@ -414,3 +414,16 @@ def test_refused_pod_says_why(pod: Json, context: ForgeContext) -> None:
     later = refused_status(pod, refused, now="2026-11-22T13:00:00Z")
     assert status_patch(pod["status"], later) is None
     assert pod["status"]["qosClass"] == "Burstable"
+
+
+def test_a_condition_set_meanwhile_by_others_is_not_removed() -> None:
+    theirs = {"type": "example.com/late", "status": "True"}
+    assert status_patch({"conditions": [theirs]}, {"conditions": []}) is None
+
+
+@pytest.mark.parametrize("entry", [{}, {"status": 7}, {"status": "true"}, {"status": None}])
+def test_a30_condition_without_sense_is_as_if_not_there(
+    pod: Json, remote_status: Json, context: ForgeContext, entry: Json
+) -> None:
+    remote_status["conditions"] = [{**entry, "type": kind} for kind in ("ContainersReady", "Ready", "Initialized")]
+    assert wanted_for(pod, remote_status, context)["conditions"] == pod["status"]["conditions"]
