@@ -45,8 +45,12 @@ class LabCluster:
     @cached_property
     def api(self) -> Api:
         """Requests as the administrator."""
+        return self.api_at(self.url)
+
+    def api_at(self, url: str) -> Api:
+        """Requests as the administrator by another address, such as a relay's."""
         pair = pki.PairFiles(self.plan.pki / "admin.crt", self.plan.pki / "admin.key")
-        return Api(self.url, ca=str(self.ca.files.certificate), pair=pair)
+        return Api(url, ca=str(self.ca.files.certificate), pair=pair)
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -69,7 +73,8 @@ class LabCluster:
     def client_kubeconfig(self, user: str, *, groups: Sequence[str] = (), path: Path, server: str = "") -> Path:
         """Mint a client certificate for any user and write its kubeconfig (mode 0600) to `path`.
 
-        `server` replaces the API server's address by that of a relay in front of it.
+        `server` replaces the API server's address by that of a relay in front of it, at the lab's gateway or on
+        loopback: the API server's certificate is valid for both.
         """
         return kubeconfig.write(
             path,
@@ -78,12 +83,14 @@ class LabCluster:
             ca=self.ca.files.certificate.read_bytes(),
             user=user,
             pair=self.ca.client(user, groups=groups),
-            tls_server_name=self.plan.site.ip if server else "",
         )
 
-    def kubectl(self, *arguments: str | Path, stdin: str | None = None, timeout: float = 60.0) -> str:
-        """Run the cluster's own kubectl as the administrator; LabError with its words if it fails."""
-        command = [self.plan.binaries / "kubectl", f"--kubeconfig={self.admin_kubeconfig}", *arguments]
+    def kubectl(
+        self, *arguments: str | Path, kubeconfig: Path | None = None, stdin: str | None = None, timeout: float = 60.0
+    ) -> str:
+        """Run the cluster's own kubectl, by default as the administrator; LabError with its words if it fails."""
+        config = kubeconfig or self.admin_kubeconfig
+        command = [self.plan.binaries / "kubectl", f"--kubeconfig={config}", *arguments]
         return run(command, stdin=stdin, timeout=timeout)
 
     def set_audit_level(self, level: str) -> None:
@@ -106,13 +113,19 @@ class LabCluster:
             if runtime:
                 runtime.result()
                 self._start_node()
-        self._wait("its controllers", lambda: self.api.exists("/api/v1/namespaces/default/serviceaccounts/default"))
+        self.wait_service_account("default")
         if self.plan.nodes:
             self._wait("its node to be Ready", self.node_ready)
 
     def wait_api(self) -> None:
         """Wait for /readyz."""
         self._wait("its API server", self.api.ready)
+
+    def wait_service_account(self, namespace: str) -> None:
+        """Wait until pods can be made in a namespace: its default service account and root certificate are there."""
+        base = f"/api/v1/namespaces/{namespace}"
+        paths = (f"{base}/serviceaccounts/default", f"{base}/configmaps/kube-root-ca.crt")
+        self._wait("its controllers", lambda: all(self.api.exists(path) for path in paths))
 
     def add_fake_nodes(self, count: int) -> None:
         """Start kwok and make `count` fake nodes; waits until they are Ready."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from pathlib import Path
 
 import yaml
@@ -10,13 +11,9 @@ import yaml
 from deploy.lab import pki
 
 
-def write(
-    path: Path, *, cluster: str, server: str, ca: bytes, user: str, pair: pki.Pair, tls_server_name: str = ""
-) -> Path:
+def write(path: Path, *, cluster: str, server: str, ca: bytes, user: str, pair: pki.Pair) -> Path:
     """Write a kubeconfig with the certificates inside it and return its path."""
     target = {"server": server, "certificate-authority-data": _text(ca)}
-    if tls_server_name:
-        target["tls-server-name"] = tls_server_name
     document = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -32,6 +29,19 @@ def write(
     }
     pki.write_private(path, yaml.safe_dump(document, sort_keys=False).encode())
     return path
+
+
+def tls(path: Path) -> ssl.SSLContext:
+    """The TLS side of a kubeconfig that `write` made, for a client that is not a Kubernetes one."""
+    document = yaml.safe_load(path.read_text())
+    target, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    context = ssl.create_default_context(cadata=base64.b64decode(target["certificate-authority-data"]).decode())
+    pem = [base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")]
+    both = path.with_name(f".{path.name}.pem")
+    pki.write_private(both, b"".join(pem))
+    context.load_cert_chain(both)
+    both.unlink()
+    return context
 
 
 def _text(pem: bytes) -> str:

@@ -119,9 +119,10 @@ def scheduler(plan: ClusterPlan) -> UnitSpec:
 
 
 def server_names(plan: ClusterPlan) -> list[str]:
-    """What the API server's certificate is valid for."""
+    """What the API server's certificate is valid for; relays in front of it stand at the gateway or on loopback."""
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}"]
-    return [plan.site.ip, "127.0.0.1", plan.kubernetes_ip, "localhost", plan.name, *service]
+    gateway = f"{plan.site.ip.rpartition('.')[0]}.1"
+    return [plan.site.ip, gateway, "127.0.0.1", plan.kubernetes_ip, "localhost", plan.name, *service]
 
 
 def _own_identity(config: object) -> list[str]:

@@ -1,0 +1,61 @@
+"""Two whole clusters with real kubelets, one lab per test process."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.lab import testing
+from deploy.lab.cluster import LabCluster
+from deploy.lab.faults import Faults
+from deploy.lab.lab import Lab
+from deploy.lab.settings import LabSettings
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a process pays for its lab."""
+    for item in items:
+        if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    with testing.temporary(LabSettings(audit="Request")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def consumer(lab: Lab) -> LabCluster:
+    return lab.consumer
+
+
+@pytest.fixture(scope="session")
+def provider(lab: Lab) -> LabCluster:
+    return lab.provider
+
+
+@pytest.fixture(scope="session")
+def lab_gateway(lab: Lab) -> str:
+    """The machine's own address on the lab's network."""
+    return lab.network.root.ip
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A fresh namespace of the same name in both clusters."""
+    with testing.namespaces(lab, f"test-{uuid.uuid4().hex[:10]}") as name:
+        yield name
+
+
+@pytest.fixture
+def faults(lab: Lab) -> Iterator[Faults]:
+    """Faults that are healed when the test ends."""
+    made = Faults(lab)
+    yield made
+    made.heal()
