@@ -11,7 +11,7 @@ from dataclasses import dataclass
 # ".."; this is narrower, and holds RFC 1123 subdomains as well as RBAC and CSR names such as "system:node:a".
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:~-]{0,252}")
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_SUBRESOURCE = re.compile(r"[a-z]+")
+_SUBRESOURCE = re.compile(r"[a-z]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)

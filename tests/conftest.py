@@ -1,0 +1,35 @@
+"""What holds for every test: an asynchronous one leaves no task behind."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+_GRACE = 0.5
+
+
+@pytest_asyncio.fixture
+async def no_tasks_left() -> AsyncIterator[None]:
+    """Fail a test whose tasks, or those of its fixtures, are still there half a second after it."""
+    before = asyncio.all_tasks()
+    yield
+    mine = asyncio.current_task()
+    left = {task for task in asyncio.all_tasks() if task not in before and task is not mine}
+    if left:
+        # A task that was told to stop may need a turn or two.
+        _, left = await asyncio.wait(left, timeout=_GRACE)
+    names = sorted(f"{task.get_name()}: {task.get_coro()}" for task in left)
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_GRACE)
+        pytest.fail("tasks left behind: " + "; ".join(names))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the check around every asynchronous test, outside of its other fixtures."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.fixturenames.insert(0, "no_tasks_left")

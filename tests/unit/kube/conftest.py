@@ -1,0 +1,36 @@
+"""Fixtures of the library's tests: a fake API server, a client of it, and a watch over blocking calls."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from blockbuster import blockbuster_ctx
+from prometheus_client import CollectorRegistry
+
+from kube.client import Client
+from tests.unit.kube import fakeapi
+from tests.unit.kube.fakeapi import FakeApi
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks() -> Iterator[None]:
+    """Fail a test in which the library blocks the event loop on files, sockets or sleeps."""
+    with blockbuster_ctx(scanned_modules=["kube"]):
+        yield
+
+
+@pytest_asyncio.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with fakeapi.serving() as served:
+        yield served
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest_asyncio.fixture
+async def client(api: FakeApi, registry: CollectorRegistry) -> AsyncIterator[Client]:
+    async with Client.connect(fakeapi.credentials(api.url), name="test", registry=registry) as connected:
+        yield connected
