@@ -66,10 +66,15 @@ def left_in(quotas: Iterable[Quota], *, own: Amounts) -> dict[str, Quantity]:
             resource = node_resource(name)
             if resource is None:
                 continue
-            mine = own.get(name, own.get(resource, ZERO)) if not name.startswith("limits.") else own.get(name, ZERO)
-            amount = _left(hard, used=quota.status.used.get(name, "0"), own=mine)
+            amount = _left(hard, used=quota.status.used.get(name, "0"), own=_mine(own, name, resource))
             left[resource] = min(amount, left.get(resource, amount))
     return left
+
+
+def _mine(own: Amounts, name: str, resource: str) -> Quantity:
+    """Our own use as the quota entry `name` counts it: `cpu` is short for `requests.cpu`."""
+    names = (name,) if name.startswith("limits.") else (name, f"requests.{resource}", resource)
+    return next((own[known] for known in names if known in own), ZERO)
 
 
 def _left(hard: str, *, used: str, own: Quantity) -> Quantity:

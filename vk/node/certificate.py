@@ -23,7 +23,7 @@ from kube.client import Client
 from kube.errors import ApiError, KubeError
 from kube.resources import CSRS
 from vk.node import csr
-from vk.node.clock import SYSTEM, Clock
+from vk.node.clock import REQUEST_SECONDS, SYSTEM, Clock
 from vk.node.csr import CertificateError, Key, Names, Pair
 from vk.node.keystore import KeyStore
 from vk.node.objects import Csr
@@ -241,7 +241,7 @@ class CertificateManager(_Served):
     async def _look(self, name: str) -> Csr | None:
         """The request's state; None if it could not be read just now."""
         try:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(REQUEST_SECONDS):
                 return await self._client.get(CSRS, name=name, decode=Csr)
         except ApiError as error:
             if error.not_found:
@@ -269,7 +269,7 @@ class CertificateManager(_Served):
             "spec": spec,
         }
         try:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(REQUEST_SECONDS):
                 await self._client.create(CSRS, body)
         except ApiError as error:
             if not error.already_exists:  # an earlier run of ours asked with the same key: wait for its answer

@@ -14,6 +14,11 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+REQUEST_SECONDS = 12.0
+"""How long a request of the node's may take: more than the 10 s of Retry-After that the transport sits out by itself
+(cut off before that, we would come back before the server told us to), and short enough to try again within a Lease."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Both clocks, to be replaced in tests. `monotonic` in seconds."""

@@ -10,6 +10,7 @@ ForeignNodeError.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -17,19 +18,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from kube.backoff import Backoff
 from kube.client import Client, PatchType
 from kube.errors import ApiError, KubeError
-from kube.objects import revision
+from kube.objects import ObjectReference, revision
 from kube.reflector import Reflector
 from kube.resources import NODES
 from kube.store import Change
 from vk.node import forge
-from vk.node.clock import SYSTEM, Clock, rfc3339, wait
+from vk.node.clock import REQUEST_SECONDS, SYSTEM, Clock, rfc3339, wait
 from vk.node.objects import Node
 from vk.node.settings import MARKER_LABEL, NodeSettings
-from vk.node.signals import CapacitySource, ConditionSource, Notifier, ReadinessProbe
+from vk.node.signals import CapacitySource, Condition, ConditionSource, Notifier, ReadinessProbe
 
 COMPUTE_SECONDS = 10.0
 REPORT_SECONDS = 300.0
-REQUEST_SECONDS = 10.0
 REFUSED_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +43,13 @@ class ForeignNodeError(Exception):
             f"node {name!r} exists and was not made by isthmus (no label {MARKER_LABEL}): choose "
             "another node name, or delete that Node if nothing uses it"
         )
+
+
+class EventSink(Protocol):
+    """Where Events about the Node go; must not block."""
+
+    def event(self, ref: ObjectReference, *, type: str, reason: str, message: str) -> None:
+        """Say something about an object."""
 
 
 @dataclass(slots=True)
@@ -75,6 +82,7 @@ class NodeController:
         capacity: CapacitySource,
         probes: Sequence[ReadinessProbe],
         conditions: Sequence[ConditionSource] = (),
+        recorder: EventSink | None = None,
         clock: Clock = SYSTEM,
         registry: CollectorRegistry | None = None,
     ) -> None:
@@ -85,6 +93,7 @@ class NodeController:
         self._capacity = capacity
         self._probes = tuple(probes)
         self._conditions = tuple(conditions)
+        self._recorder = recorder
         self._clock = clock
         self._backoff = Backoff(base=0.5, maximum=10.0)
         self._drift = DriftBudget()
@@ -207,6 +216,7 @@ class NodeController:
             self._live = await self._patch(status, subresource="status")
             self._reported = now
             self._report(desired)
+            self._tell(forge.transitions(desired, live=live))
         self._written = desired
         return 0.0
 
@@ -243,6 +253,16 @@ class NodeController:
             )
         self.established.set()
         self.changed.notify()
+
+    def _tell(self, conditions: Sequence[Condition]) -> None:
+        """Events about conditions that have changed, on the Node as kubelets name it (its name as its UID)."""
+        if self._recorder is None:
+            return
+        ref = ObjectReference(api_version="v1", kind="Node", name=self._settings.name, uid=self._settings.name)
+        for condition in conditions:
+            severity = "Normal" if condition.status == "True" else "Warning"
+            message = f"{condition.type} is {condition.status}: {condition.message}"
+            self._recorder.event(ref, type=severity, reason=condition.reason, message=message)
 
     def _report(self, desired: forge.Desired) -> None:
         if desired.ready is not None:

@@ -184,6 +184,13 @@ def status_patch(settings: NodeSettings, desired: Desired, *, live: Node, now: s
     return {"metadata": {"uid": live.metadata.uid}, "status": status}
 
 
+def transitions(desired: Desired, *, live: Node) -> list[Condition]:
+    """The conditions that matter to a reader and whose status is another one than the Node shows."""
+    told = [*desired.extra, *([desired.ready] if desired.ready else [])]
+    shown = {condition.type: condition.status for condition in live.status.conditions}
+    return [condition for condition in told if shown.get(condition.type, "True") != condition.status]
+
+
 def missing_taints(settings: NodeSettings, *, live: Node) -> list[str]:
     """Taints that were asked for and that the Node lacks; only an administrator can add them now."""
     present = {(taint.key, taint.value, taint.effect) for taint in live.spec.taints}

@@ -20,14 +20,13 @@ from kube.backoff import Backoff
 from kube.client import Client, PatchType
 from kube.errors import ApiError, KubeError
 from kube.resources import LEASES
-from vk.node.clock import SYSTEM, Clock, rfc3339_micro, wait
+from vk.node.clock import REQUEST_SECONDS, SYSTEM, Clock, rfc3339_micro, wait
 from vk.node.objects import Lease
 from vk.node.signals import Notifier
 
 NAMESPACE = "kube-node-lease"
 DURATION_SECONDS = 40
 INTERVAL_SECONDS = 10.0
-REQUEST_SECONDS = 5.0
 REFUSED_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)

@@ -24,7 +24,7 @@ async def running(*parts: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
     """Wait until it holds; TimeoutError if it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the fakes have no event for each thing a test may wait for

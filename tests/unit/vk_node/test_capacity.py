@@ -50,6 +50,8 @@ def test_what_others_use_is_not_ours_and_what_we_use_is() -> None:
     own = _amounts(cpu="3", pods="5")
     assert _text(left_in([quota], own=own)) == {"cpu": "6", "pods": "13"}
     assert _text(left_in([quota], own={})) == {"cpu": "3", "pods": "8"}
+    short = _quota({"cpu": "10", "count/pods": "20"}, {"cpu": "7", "count/pods": "12"})
+    assert _text(left_in([short], own=_amounts(pods="5", **{"requests.cpu": "3"}))) == {"cpu": "6", "pods": "13"}
 
 
 def test_several_quotas_all_hold() -> None:

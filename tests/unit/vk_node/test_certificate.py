@@ -83,7 +83,7 @@ async def test_issued_after_approval(fake: tuple[FakeApi, Client], tmp_path: Pat
         assert (_condition(manager).status, _condition(manager).reason) == ("False", "Pending")
         assert "kubectl certificate approve isthmus-serving-" in _condition(manager).message
         signer.sign_all()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await manager.ready()
         assert (_condition(manager).status, _condition(manager).reason) == ("True", "Issued")
         manager.serve(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
@@ -159,7 +159,7 @@ async def test_denied_is_told_and_asked_again_with_a_new_key(fake: tuple[FakeApi
         assert (_condition(manager).status, _condition(manager).reason) == ("False", "Refused")
         assert "address is not yours" in _condition(manager).message
         Signer(api).prompt = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await manager.ready()
     keys = {_public_key(body) for body in api.objects.values()}
     assert len(keys) == len(api.objects)
@@ -189,7 +189,7 @@ async def test_a_request_that_was_removed_is_made_again(fake: tuple[FakeApi, Cli
         await until(lambda: len(api.objects) == 1)
         signer.prompt = True
         api.remove(next(iter(api.objects)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await manager.ready()
 
 
@@ -226,7 +226,7 @@ async def test_files_are_served_and_taken_up_when_they_change(tmp_path: Path) ->
         key = Key.generate()
         key_file.write_bytes(key.pem())
         chain_file.write_bytes(issue(key.request(NAMES), start=_now()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await files.ready()
         files.serve(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         before = _condition(files)

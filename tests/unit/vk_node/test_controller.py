@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from kube.client import Client
+from kube.objects import ObjectReference
 from tests.unit.vk_node.fakeapi import FakeApi, Json, refusal, serving
 from tests.unit.vk_node.tasks import running, until
 from vk.node import controller
@@ -44,9 +45,23 @@ def probe() -> Probe:
     return Probe()
 
 
-def _controller(client: Client, probe: Probe) -> NodeController:
+class Said:
+    """An event recorder that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, str]] = []
+
+    def event(self, ref: ObjectReference, *, type: str, reason: str, message: str) -> None:
+        assert (ref.kind, ref.name) == ("Node", "vk-1")
+        assert message
+        self.events.append((ref.uid, type, reason))
+
+
+def _controller(client: Client, probe: Probe, said: Said | None = None) -> NodeController:
     capacity = FixedCapacity(parse_resources("cpu=4,memory=8Gi,pods=110"))
-    return NodeController(client, settings=SETTINGS, capacity=capacity, probes=[probe], registry=CollectorRegistry())
+    return NodeController(
+        client, settings=SETTINGS, capacity=capacity, probes=[probe], recorder=said, registry=CollectorRegistry()
+    )
 
 
 def _ready(api: FakeApi) -> str:
@@ -61,7 +76,8 @@ def _change(api: FakeApi, **status: object) -> None:
 
 async def test_i6_created_ready_then_not_ready_then_ready(fake: tuple[FakeApi, Client], probe: Probe) -> None:
     api, client = fake
-    node = _controller(client, probe)
+    said = Said()
+    node = _controller(client, probe, said)
     async with running(node.run):
         await node.established.wait()
         assert _ready(api) == "True"
@@ -72,6 +88,7 @@ async def test_i6_created_ready_then_not_ready_then_ready(fake: tuple[FakeApi, C
         await until(lambda: _ready(api) == "True")
     assert api.count("DELETE", "") == 0
     assert api.count("PATCH", PATH) == 2, "nothing but the two changes was written"
+    assert said.events == [("vk-1", "Warning", "ProviderUnreachable"), ("vk-1", "Normal", "KubeletReady")]
 
 
 async def test_after_a_restart_nothing_is_written_until_something_is_known(
@@ -93,7 +110,7 @@ async def test_a_machine_of_the_same_name_is_left_alone(fake: tuple[FakeApi, Cli
     machine: Json = {"metadata": {"name": "vk-1"}, "status": {"nodeInfo": {"kubeletVersion": "v1.34.4"}}}
     api.put(PATH, machine)
     with pytest.raises(ForeignNodeError, match="choose another node name"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await _controller(client, probe).run()
     assert {method for method, _ in api.requests} == {"GET"}
 
@@ -147,7 +164,7 @@ async def test_f16_forbidden_is_retried_slowly_and_recovers(
     fake: tuple[FakeApi, Client], probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, client = fake
-    monkeypatch.setattr(controller, "REFUSED_SECONDS", 0.5)
+    monkeypatch.setattr(controller, "REFUSED_SECONDS", 2.0)
     node = _controller(client, probe)
     async with running(node.run):
         await node.established.wait()

@@ -134,7 +134,7 @@ async def _verdict_of(answer: Callable[[], Awaitable[bytes]], monkeypatch: pytes
     provider.changed.subscribe(told.set)
     task = asyncio.create_task(provider.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await told.wait()
     finally:
         task.cancel()
