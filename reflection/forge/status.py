@@ -42,6 +42,9 @@ _SOFT: Final = frozenset(
 """Fields that older API servers drop: one missing at the consumer is by itself no reason to write, or that would
 repeat for ever."""
 
+_STAYING: Final = frozenset({"lastProbeTime", "observedGeneration"})
+"""Members of a condition that can't be taken away: the API server keeps an observedGeneration that a patch lacks."""
+
 LOST_EXIT_CODE: Final = 137
 """What a kubelet reports for a container it lost sight of, with reason ContainerStatusUnknown."""
 
@@ -132,7 +135,7 @@ def status_patch(current: Json | None, wanted: Json) -> dict[str, Any] | None:
     patch: dict[str, Any] = {}
     for key in MANAGED:
         before, after = status.get(key), wanted.get(key)
-        if before == after or (key in _SOFT and before is None) or _same(before, after):
+        if before == after or (key == "observedGeneration" and not (before and after)) or _same(before, after):
             continue
         # Lists of addresses merge by address: without the directive the old ones would stay.
         patch[key] = [{"$patch": "replace"}, *after] if key in _MERGED_BY_KEY and after else after
@@ -149,17 +152,21 @@ def _changed_conditions(before: Any, after: Any) -> list[Json]:
     changed: list[Json] = []
     for entry in after:
         old = known.pop(entry["type"], None)
-        if old is entry or (old is not None and _same(_comparable(old), _comparable(entry))):
+        if old is entry or (old is not None and _same(_comparable(old, entry), _comparable(entry, entry))):
             continue
         # Members are merged as well: one that is no longer there has to be taken away.
-        gone = {key: None for key in old or {} if key not in entry and key != "lastProbeTime"}
+        gone = {key: None for key in old or {} if key not in entry and key not in _STAYING}
         changed.append({**entry, **gone})
     changed.extend({"$patch": "delete", "type": kind} for kind in known if kind in OWNED)
     return changed
 
 
-def _comparable(entry: Json) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if value is not None and value != "" and key != "lastProbeTime"}
+def _comparable(entry: Json, wanted: Json) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in entry.items()
+        if value is not None and value != "" and (key in wanted or key not in _STAYING)
+    }
 
 
 def _same(before: Any, after: Any) -> bool:

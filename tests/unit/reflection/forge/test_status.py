@@ -51,7 +51,10 @@ def merged_conditions(before: list[Json], patch: list[Json]) -> list[Json]:
         if entry.get("$patch") == "delete":
             del found[entry["type"]]
             continue
-        both = {**found.get(entry["type"], {}), **entry}
+        old = found.get(entry["type"], {})
+        both = {**old, **entry}
+        both.setdefault("observedGeneration", None)
+        both["observedGeneration"] = both["observedGeneration"] or old.get("observedGeneration")
         found[entry["type"]] = {key: value for key, value in both.items() if value is not None}
     return list(found.values())
 
