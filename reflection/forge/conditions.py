@@ -111,11 +111,11 @@ def _readiness(pod: Json, wanted: dict[str, Json], reported: dict[str, Json], no
     plane has given up on its node; that counts too.
     """
     if CONTAINERS_READY not in reported:
-        # A remote pod that no kubelet has seen yet. Nothing to say, unless an earlier one was ready.
+        # A remote pod that no kubelet has seen yet. Nothing to say, unless what was said of an earlier one is over.
         return [
             condition(kind, "False", now=now, reason="ContainersNotReady", message="the remote pod has not started")
             for kind in (CONTAINERS_READY, READY)
-            if (wanted.get(kind) or {}).get("status") == "True"
+            if _is_over(wanted.get(kind))
         ]
     containers_ready = wanted[CONTAINERS_READY]
     remote_ready = reported.get(READY)
@@ -128,6 +128,10 @@ def _readiness(pod: Json, wanted: dict[str, Json], reported: dict[str, Json], no
     # With gates, readiness may have come later than the provider says.
     since = now if pod["spec"].get("readinessGates") else base["lastTransitionTime"]
     return [condition(READY, "True", now=since)]
+
+
+def _is_over(entry: Json | None) -> bool:
+    return entry is not None and (entry.get("status") == "True" or entry.get("reason") == names.REFUSED_REASON)
 
 
 def _unmet_gates(pod: Json, wanted: dict[str, Json]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from reflection.forge import sanitise
+from reflection.forge import names, sanitise
 from reflection.forge.model import Json
 from reflection.forge.restarts import KINDS, MayRestart
 
@@ -70,10 +70,41 @@ def _may_run_again(old: Json, container: Json, policy: str, may_restart: MayRest
     return not ended or may_restart(policy, container, ended.get("exitCode", 0))
 
 
+def waiting_statuses(pod: Json, *, reason: str, message: str) -> dict[str, list[Json]]:
+    """Give container statuses that say why nothing runs; what is known of earlier runs stays."""
+    current = pod.get("status") or {}
+    policy = pod["spec"].get("restartPolicy") or "Always"
+    found: dict[str, list[Json]] = {}
+    for containers_key, status_key, may_restart in KINDS:
+        known = _by_name(current.get(status_key) or ())
+        for container in pod["spec"].get(containers_key) or ():
+            old = known.get(container["name"])
+            if old is None or _may_run_again(old, container, policy, may_restart):
+                old = _waiting(old or _never_run(container), reason=reason, message=message)
+            found.setdefault(status_key, []).append(old)
+    return found
+
+
 def _waiting_again(old: Json) -> Json:
-    if "waiting" in (old.get("state") or {}):
+    state = (old.get("state") or {}).get("waiting")
+    if state is not None and state.get("reason") != names.REFUSED_REASON:
         return old
-    return {**old, "ready": False, "started": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
+    return _waiting(old, reason="ContainerCreating")
+
+
+def _waiting(old: Json, *, reason: str, message: str | None = None) -> Json:
+    state = {"waiting": sanitise.keep({"reason": reason, "message": message})}
+    return {**old, "ready": False, "started": False, "state": state}
+
+
+def _never_run(container: Json) -> Json:
+    return {
+        "name": container["name"],
+        "image": container.get("image", ""),
+        "imageID": "",
+        "restartCount": 0,
+        "lastState": {},
+    }
 
 
 def _container_status(reported: Json, container: Json, *, base: int) -> dict[str, Any]:
@@ -122,13 +153,13 @@ def _running(value: Json) -> dict[str, Any]:
     return sanitise.keep({"startedAt": sanitise.timestamp(value.get("startedAt"))})
 
 
-def _waiting(value: Json) -> dict[str, Any]:
+def _waits(value: Json) -> dict[str, Any]:
     return sanitise.keep(
         {"reason": sanitise.reason(value.get("reason")), "message": sanitise.message(value.get("message"))}
     )
 
 
-_STATES: Final = {"terminated": _terminated, "running": _running, "waiting": _waiting}
+_STATES: Final = {"terminated": _terminated, "running": _running, "waiting": _waits}
 
 
 def _resources(value: object, _container: Json) -> dict[str, Any] | None:

@@ -26,6 +26,9 @@ RESTART_BASE: Final = PREFIX + "restart-base"
 REMOTE_SCHEDULED: Final = PREFIX + "RemoteScheduled"
 """Condition type on the consumer's pod while the provider finds no node for the remote pod."""
 
+REFUSED_REASON: Final = "OffloadRefused"
+"""Reason in the status of a pod that can't run at the provider."""
+
 MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 ROOT_CA: Final = "kube-root-ca.crt"

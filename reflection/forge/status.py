@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import msgspec
 from reflection.forge import conditions as pod_conditions
 from reflection.forge import names, sanitise
 from reflection.forge.conditions import CONTAINERS_READY, DISRUPTION_TARGET, OWNED, READY, condition
-from reflection.forge.containerstatus import container_statuses
+from reflection.forge.containerstatus import container_statuses, waiting_statuses
 from reflection.forge.model import ForgeContext, Json, Refused
 from reflection.forge.restarts import KINDS
 
@@ -109,15 +108,13 @@ def refused_status(pod: Json, refused: Refused, *, now: str) -> dict[str, Any]:
     Not Failed: its controller would replace it at once, and so on for ever.
     """
     current = pod.get("status") or {}
-    reason, message = "OffloadRefused", str(refused)
-    waiting = {"waiting": {"reason": reason, "message": message}}
-    made = [condition(kind, "False", now=now, reason=reason, message=message) for kind in (CONTAINERS_READY, READY)]
     wanted = managed(current)
+    if current.get("phase") in TERMINAL:
+        return wanted
+    reason, message = names.REFUSED_REASON, str(refused)
+    made = [condition(kind, "False", now=now, reason=reason, message=message) for kind in (CONTAINERS_READY, READY)]
     wanted.update(phase="Pending", reason=reason, message=message, conditions=_replaced(current, made))
-    for containers_key, status_key, _ in KINDS:
-        containers = pod["spec"].get(containers_key) or ()
-        if containers:
-            wanted[status_key] = [_waiting_container(container, waiting) for container in containers]
+    wanted.update(waiting_statuses(pod, reason=reason, message=message))
     return wanted
 
 
@@ -258,16 +255,3 @@ def _lost_container(entry: Json, now: str) -> Json:
         "finishedAt": now,
     }
     return {**entry, "ready": False, "started": False, "state": {"terminated": ended}}
-
-
-def _waiting_container(container: Mapping[str, Any], state: Json) -> dict[str, Any]:
-    return {
-        "name": container["name"],
-        "image": container.get("image", ""),
-        "imageID": "",
-        "ready": False,
-        "started": False,
-        "restartCount": 0,
-        "state": state,
-        "lastState": {},
-    }

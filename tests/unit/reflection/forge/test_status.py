@@ -430,3 +430,22 @@ def test_a30_condition_without_sense_is_as_if_not_there(
 ) -> None:
     remote_status["conditions"] = [{**entry, "type": kind} for kind in ("ContainersReady", "Ready", "Initialized")]
     assert wanted_for(pod, remote_status, context)["conditions"] == pod["status"]["conditions"]
+
+
+def test_pod_that_is_no_longer_refused_says_so(pod: Json, context: ForgeContext) -> None:
+    refused = Refused("spec.runtimeClassName", "map it")
+    pod["status"] = merged(pod["status"], status_patch(pod["status"], refused_status(pod, refused, now=NOW)))
+    pod["status"] = merged(pod["status"], status_patch(pod["status"], wanted_for(pod, {"phase": "Pending"}, context)))
+    assert "OffloadRefused" not in json.dumps(pod["status"])
+    assert pod["status"]["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
+def test_refusal_of_a_pod_that_has_run_forgets_nothing(pod: Json, remote_status: Json, context: ForgeContext) -> None:
+    remote_status["containerStatuses"][0]["restartCount"] = 4
+    pod["status"] = merged(pod["status"], status_patch(pod["status"], wanted_for(pod, remote_status, context)))
+    container = refused_status(pod, Refused("provider", "quota"), now=NOW)["containerStatuses"][0]
+    assert container["restartCount"] == 4
+    assert container["state"]["waiting"]["message"] == "provider: quota"
+    assert not container["ready"]
+    pod["status"]["phase"] = "Succeeded"
+    assert status_patch(pod["status"], refused_status(pod, Refused("provider", "quota"), now=NOW)) is None
