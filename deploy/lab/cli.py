@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from deploy.lab import approver, binaries, lab, packages
+from deploy.lab import approver, binaries, gomod, lab, packages
 from deploy.lab.api import Api
 from deploy.lab.console import say
 from deploy.lab.errors import LabError
@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     host = add("host", _host, "add a host to the lab's network and print its namespace and address")
     host.add_argument("name")
     host.add_argument("--node", action="append", default=[], help="node that serves from there")
+    module = add("gomod", _gomod, "add a Kubernetes version: write the Go module that builds it")
+    module.add_argument("version")
+    kubectl = add("kubectl", _kubectl, "print the path of a kubectl (1.29: a released one; 1.34.4: the lab's own)")
+    kubectl.add_argument("version")
     unit = add("unit", _unit, "stop, start, pause, resume or restart a program of a cluster")
     unit.add_argument("action", choices=["stop", "kill", "start", "pause", "resume", "restart"])
     unit.add_argument("cluster")
@@ -92,6 +96,14 @@ def _env(_: argparse.Namespace) -> None:
 def _host(options: argparse.Namespace) -> None:
     host = lab.Lab.open(_settings().name).add_host(options.name, nodes=options.node)
     print(f"{host.site.netns} {host.ip}")
+
+
+def _gomod(options: argparse.Namespace) -> None:
+    gomod.write(options.version)
+
+
+def _kubectl(options: argparse.Namespace) -> None:
+    print(binaries.kubectl(options.version))
 
 
 def _unit(options: argparse.Namespace) -> None:

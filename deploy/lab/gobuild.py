@@ -21,6 +21,7 @@ from deploy.lab.errors import LabError
 
 _STAMP = ".stamp"
 _KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+_AGNHOST = "k8s.io/kubernetes/test/images/agnhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,18 @@ class Module:
         )
 
 
+def kubernetes_packages() -> list[str]:
+    """The packages that a module of a Kubernetes version builds."""
+    return [*(f"k8s.io/kubernetes/cmd/{name}" for name in _KUBERNETES), _AGNHOST]
+
+
 def kubernetes(version: str) -> Module:
     """The module of a Kubernetes version; LabError if the checkout has none."""
     stamp = "k8s.io/component-base/version"
     major, minor, _ = version.split(".", 2)
     module = Module(
         f"kubernetes-{version}",
-        {name: f"k8s.io/kubernetes/cmd/{name}" for name in _KUBERNETES}
-        | {"agnhost": "k8s.io/kubernetes/test/images/agnhost"},
+        {name: f"k8s.io/kubernetes/cmd/{name}" for name in _KUBERNETES} | {"agnhost": _AGNHOST},
         "about 8 minutes",
         f"-s -w -X {stamp}.gitVersion=v{version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}",
     )

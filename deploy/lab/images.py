@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.lab import gobuild, locks, paths
+from deploy.lab.console import run
 from deploy.lab.packages import BUSYBOX
 
 AGNHOST_IMAGE = "isthmus.dev/lab/agnhost:latest"
 PAUSE_IMAGE = "isthmus.dev/lab/pause:latest"
-_APPLETS = (
-    "sh ls cat echo sleep env id ps kill date dd tar gzip head tail wc seq sort uniq grep sed awk cut tr find xargs "
-    "mkdir rm mv cp ln touch chmod chown stat test true false hostname ip ping nslookup nc wget vi top mount df du "
-    "sha256sum md5sum cmp stty tty timeout yes base64 printf nproc mktemp basename dirname readlink od"
-)
 _USERS = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 _GROUPS = "root:x:0:\nuser:x:1000:\nnobody:x:65534:\n"
 
@@ -31,7 +27,7 @@ def archive(version: str) -> Path:
     """The archive of all images with the agnhost of a Kubernetes version, written once into the cache."""
     agnhost = gobuild.kubernetes(version).target / "agnhost"
     pause = gobuild.ensure(gobuild.PAUSE) / "pause"
-    key = hashlib.sha256(_APPLETS.encode())
+    key = hashlib.sha256()
     for file in (agnhost, pause, BUSYBOX, Path(__file__)):
         status = file.stat()
         key.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -55,8 +51,8 @@ def _write(target: Path, *, agnhost: Path, pause: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     with tarfile.open(temporary, "w") as tar:
         _add(tar, f"{digest}.tar", layer)
-        for name, run in images.items():
-            config = _config(run, digest)
+        for name, command in images.items():
+            config = _config(command, digest)
             file = f"{hashlib.sha256(config).hexdigest()}.json"
             _add(tar, file, config)
             manifest.append({"Config": file, "RepoTags": [name], "Layers": [f"{digest}.tar"]})
@@ -64,14 +60,14 @@ def _write(target: Path, *, agnhost: Path, pause: Path) -> None:
     temporary.rename(target)
 
 
-def _config(run: dict[str, Any], layer: str) -> bytes:
+def _config(command: dict[str, Any], layer: str) -> bytes:
     environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     return json.dumps(
         {
             "architecture": machine,
             "os": "linux",
-            "config": {"Env": environment, **run},
+            "config": {"Env": environment, **command},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
         }
     ).encode()
@@ -84,7 +80,9 @@ def _layer(*, agnhost: Path, pause: Path) -> bytes:
             _add(tar, folder, None, mode=mode)
         for source, name in ((agnhost, "agnhost"), (pause, "pause"), (BUSYBOX, "bin/busybox")):
             _add(tar, name, source.read_bytes(), mode=0o755)
-        for applet in _APPLETS.split():
+        for applet in run([BUSYBOX, "--list"]).split():
+            if applet == "busybox":
+                continue
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)

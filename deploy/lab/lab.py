@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.lab import binaries, cgroups, locks, network, packages, paths
+from deploy.lab import binaries, cgroups, limits, locks, network, packages, paths
 from deploy.lab.cluster import LabCluster
 from deploy.lab.components import node
 from deploy.lab.console import run, say
@@ -31,6 +31,7 @@ _INSTANCE = "instance.json"
 _FIRST_CLUSTER, _FIRST_HOST, _LAST_HOST = 11, 101, 250
 _GLOBAL = "instances"
 _SHARED = "made-for-all"
+_LIMITS = "limits-before"
 _SUBNETS = range(200)
 
 
@@ -297,6 +298,7 @@ def _subnet_of(name: str) -> int | None:
 
 def _make_shared(*, nodes: bool) -> None:
     """Make the folders that `ip netns` and nodes mount over, and note which were made."""
+    limits.raise_limits(paths.STATE / _LIMITS)
     record = paths.STATE / _SHARED
     made = record.read_text().splitlines() if record.exists() else []
     for folder in (network.NETNS, *(map(Path, node.PRIVATE_FOLDERS) if nodes else ())):
@@ -317,6 +319,7 @@ def _remove_shared() -> None:
         with contextlib.suppress(OSError):
             Path(line).rmdir()
     record.unlink(missing_ok=True)
+    limits.restore_limits(paths.STATE / _LIMITS)
     cgroups.remove_empty_top()
     with contextlib.suppress(OSError):
         paths.STATE.rmdir()
