@@ -11,7 +11,7 @@ How it stands is published as node condition `ServingCertificate`.
 import asyncio
 import base64
 import ssl
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,7 @@ CONDITION = "ServingCertificate"
 LOOK_SECONDS = 60.0
 FILE_SECONDS = 10.0
 RENEW_FROM, RENEW_TO = 0.7, 0.9
+HOLD_OFF = timedelta(minutes=5)
 
 _log = structlog.get_logger(__name__)
 
@@ -192,6 +193,7 @@ class CertificateManager(_Served):
             raise CertificateError(message)
         await asyncio.to_thread(self._store.save, pair)
         self._use(pair)
+        self._hold_off(pair)
         self._loader.reload(self._store.path, None)
 
     def _use(self, pair: Pair) -> None:
@@ -203,6 +205,14 @@ class CertificateManager(_Served):
         self._pair = pair
         self._renew_at = start + (end - start) * between(RENEW_FROM, RENEW_TO)
         self._issued(end)
+
+    def _hold_off(self, pair: Pair) -> None:
+        """A certificate that is due for renewal as it arrives means that our clock is wrong: no loop of requests."""
+        life = pair.leaf.not_valid_after_utc - pair.leaf.not_valid_before_utc
+        earliest = self._clock.now() + min(HOLD_OFF, life / 2)
+        if self._renew_at is not None and self._renew_at < earliest:
+            _log.warning("serving_certificate_soon_due", hint="check this machine's clock and the signer's")
+            self._renew_at = earliest
 
     async def _failed(self, reason: str, message: str) -> None:
         delay = self._backoff.next()

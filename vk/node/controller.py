@@ -196,6 +196,8 @@ class NodeController:
 
     async def _converge(self) -> float:
         """Make the Node right; the seconds to wait before writing over another writer again, 0.0 normally."""
+        if self._reflector.synced.is_set() and self._reflector.store.get(("", self._settings.name)) is None:
+            self._live = None  # deleted before the watch began, or made a moment ago: a GET tells
         desired = self.desired()
         live = self._live or await self._find() or await self._create(desired)
         self._live = live

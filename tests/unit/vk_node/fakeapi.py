@@ -34,6 +34,7 @@ class FakeApi:
         self.objects: dict[str, Json] = {}
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        self.watching = 0
         self.on_create: Callable[[Json], None] | None = None
         self._revision = itertools.count(1)
         self._events: list[Json] = []
@@ -106,6 +107,7 @@ class FakeApi:
             return refusal(422, "Invalid")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
+        self.watching += 1
         since, sent = int(request.query.get("resourceVersion") or 0), 0
         kind = _KINDS[path.rsplit("/", 1)[-1]]
         while True:

@@ -20,6 +20,7 @@ from tests.unit.vk_node.tasks import running, until
 from tests.unit.vk_node.test_csr import NAMES, issue
 from vk.node import certificate
 from vk.node.certificate import CertificateFiles, CertificateManager
+from vk.node.clock import Clock
 from vk.node.csr import Key, Names
 from vk.node.signals import Condition
 
@@ -147,6 +148,17 @@ async def test_f25_renewed_before_its_end_and_the_old_one_is_served_until_then(
         assert manager.pair is not None
         assert first is not None
         assert manager.pair.leaf.serial_number != first.leaf.serial_number
+
+
+async def test_f22_a_clock_far_ahead_makes_no_loop_of_requests(fake: tuple[FakeApi, Client], tmp_path: Path) -> None:
+    api, client = fake
+    Signer(api).prompt = True
+    ahead = Clock(now=lambda: datetime.datetime.now(datetime.UTC) + 0.95 * _HOUR)
+    manager = CertificateManager(client, names=NAMES, state=tmp_path, clock=ahead, registry=CollectorRegistry())
+    async with running(manager.run):
+        await manager.ready()
+        await asyncio.sleep(0.3)
+    assert len(api.objects) == 1
 
 
 async def test_denied_is_told_and_asked_again_with_a_new_key(fake: tuple[FakeApi, Client], tmp_path: Path) -> None:

@@ -121,12 +121,30 @@ async def test_deleted_by_someone_it_is_made_again_at_once(fake: tuple[FakeApi, 
     renewed: list[str] = []
     node.changed.subscribe(lambda: renewed.append(node.uid))
     async with running(node.run):
-        await until(lambda: api.count("GET", "/nodes") >= 2)  # watching
         await node.established.wait()
+        await until(lambda: api.watching > 0)
         old = node.uid
         api.remove(PATH)
-        await until(lambda: PATH in api.objects and node.uid not in ("", old), seconds=3)
+        await until(lambda: PATH in api.objects and node.uid not in ("", old))
         assert renewed == [old, node.uid]
+
+
+async def test_deleted_before_the_watch_began_it_is_made_again_too(
+    fake: tuple[FakeApi, Client], probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, client = fake
+    monkeypatch.setattr(controller, "COMPUTE_SECONDS", 0.05)
+    gone: list[str] = []
+
+    def vanish(request: web.Request) -> None:
+        if request.path == "/api/v1/nodes" and request.method == "GET" and not gone:
+            gone.append(api.objects[PATH]["metadata"]["uid"])
+            api.remove(PATH)
+
+    api.fault = vanish
+    node = _controller(client, probe)
+    async with running(node.run):
+        await until(lambda: bool(gone) and PATH in api.objects and node.uid not in ("", gone[0]))
 
 
 async def test_status_spoilt_by_someone_is_put_right_and_theirs_stays(
