@@ -69,7 +69,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _KEEPALIVE: Final = 90.0
 _HEAD_OF_STRANGERS: Final = 32 * 1024
 _HEAD_OF_CERTIFIED: Final = 1024 * 1024
-_STOP_TIMEOUT: Final = 2.0
+_STOP_TIMEOUT: Final = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -180,8 +180,7 @@ class KubeletServer:
         finally:
             self._ready.clear()
             listening.close()
-            for server in servers.values():
-                await server.shutdown(_STOP_TIMEOUT)
+            await asyncio.gather(*(server.shutdown(_STOP_TIMEOUT) for server in servers.values()))
 
     def _http_server(self, *, certified: bool) -> web.Server:
         return web.Server(

@@ -7,7 +7,8 @@ seconds. If the API server can't be asked, the answer is no.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -28,11 +29,19 @@ DENIED_LIFETIME: Final = 30.0
 class Authorizer:
     """Decides on requests to the API of one node."""
 
-    def __init__(self, client: Creator, *, node_name: str, capacity: int = 4096, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        client: Creator,
+        *,
+        node_name: str,
+        capacity: int = 4096,
+        timeout: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._node_name = node_name
         self._timeout = timeout
-        self._decisions: ExpiringCache[tuple[User, str, str], bool] = ExpiringCache(capacity=capacity)
+        self._decisions: ExpiringCache[tuple[User, str, str], bool] = ExpiringCache(capacity=capacity, clock=clock)
 
     async def allowed(self, user: User, *, verb: str, subresources: Sequence[str]) -> bool:
         """Whether one of the subresources gives `user` the right to `verb`. An unknown verb is never allowed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -82,6 +83,8 @@ class Listener:
                     continue
                 ticket = admission.admit(address[0], drop=accepted.close)
                 task = handshakes.create_task(self._welcome(accepted, ticket), name="kubelet-handshake")
+                # A task that is cancelled before it has begun runs none of its code.
+                task.add_done_callback(functools.partial(_close_if_cancelled, accepted))
                 ticket.drop = _canceller(task)
 
     async def _welcome(self, accepted: socket.socket, ticket: Ticket) -> None:
@@ -115,6 +118,11 @@ def _canceller(task: asyncio.Task[None]) -> Callable[[], None]:
         task.cancel()
 
     return cancel
+
+
+def _close_if_cancelled(accepted: socket.socket, task: asyncio.Task[None]) -> None:
+    if task.cancelled():
+        accepted.close()
 
 
 def _set_keepalive(accepted: socket.socket) -> None:

@@ -84,6 +84,7 @@ async def handle(context: Context, request: web.BaseRequest, target: Target) -> 
     try:
         output = await _collect(upgrade)
     finally:
+        upgrade.writer.transport.abort()
         await upgrade.aclose()
     _check(output, command=command)
     context.instruments.bytes.labels("run", "out").inc(len(output.stdout) + len(output.stderr))
@@ -113,6 +114,7 @@ async def _collect(upgrade: Upgrade) -> _Output:
             for channel, part in reader.feed(data):
                 output.take(channel, part)
         upgrade.writer.write(channels.closing_frame())
+        await upgrade.writer.drain()
     except (channels.FramingError, OSError) as error:
         raise RequestError(502, "the provider cut the command's output off") from error
     return output

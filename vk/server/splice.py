@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 BUFFER: Final = 64 * 1024
-"""Bytes read at once."""
+"""Bytes read at once, unless TLS holds more."""
 FLUSH_TIMEOUT: Final = 30.0
 """Seconds the caller has to take what the provider sent before it closed."""
 VANISHED_TIMEOUT: Final = 2.0
@@ -52,7 +52,12 @@ class _End(asyncio.BufferedProtocol):
             self.connection_lost(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the transport puts what it receives."""
+        """Where the transport puts what it receives: room for all that TLS holds.
+
+        At the peer's end-of-file asyncio (sslproto._do_flush) fills one buffer, once, and drops what does not fit.
+        """
+        if sizehint > len(self._buffer):
+            self._buffer = memoryview(bytearray(sizehint))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

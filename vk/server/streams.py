@@ -128,6 +128,8 @@ async def serve(
         recheck(context, pod)
         return await _carry(context, request, target, upgrade=upgrade, protocol=protocol)
     finally:
+        # Nothing is wanted any more, and a provider that goes on sending could put an orderly end off.
+        upgrade.writer.transport.abort()
         await upgrade.aclose()
 
 

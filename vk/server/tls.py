@@ -28,6 +28,10 @@ class Files:
 
 def build_context(files: Files) -> ssl.SSLContext:
     """A server context from the files as they are now. Blocks on file reads; raises OSError or ssl.SSLError."""
+    for path in (files.certificate, files.key, files.client_ca):
+        if path is not None:
+            # The ssl module does not say which file it could not open.
+            path.open("rb").close()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION

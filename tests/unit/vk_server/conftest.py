@@ -135,6 +135,15 @@ class Kubelet:
     admin: ssl.SSLContext
     anonymous: ssl.SSLContext
     registry: prometheus_client.CollectorRegistry
+    client: Client
+    task: asyncio.Task[None]
+    healthy: bool = True
+
+    async def stop(self) -> None:
+        """Stop the server, as its supervisor does."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -258,6 +267,7 @@ def start(pki: Pki, provider: Provider, client: Client) -> Start:
             port=0,
             **{"certificate_file": certificate, "key_file": key, "client_ca_file": ca, **settings},
         )
+        state: list[Kubelet] = []
         server = KubeletServer(
             config,
             locator=pods,
@@ -265,6 +275,7 @@ def start(pki: Pki, provider: Provider, client: Client) -> Start:
             consumer=cast(Any, reviews),
             provider=client,
             registry=registry,
+            healthy=lambda: state[0].healthy,
         )
         task = asyncio.create_task(server.run())
         ready = asyncio.create_task(server.ready())
@@ -272,7 +283,9 @@ def start(pki: Pki, provider: Provider, client: Client) -> Start:
         ready.cancel()
         try:
             if not task.done():
-                yield Kubelet(server, pods, reviews, provider, pki, admin, pki.client(), registry)
+                anonymous = pki.client()
+                state.append(Kubelet(server, pods, reviews, provider, pki, admin, anonymous, registry, client, task))
+                yield state[0]
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

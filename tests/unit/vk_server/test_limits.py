@@ -1,0 +1,181 @@
+"""A10: strangers can neither exhaust the server nor lock others out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from tests.unit.vk_server.conftest import SPDY, Kubelet, Start, eventually
+from tests.unit.vk_server.wire import read_head
+from vk.server.admission import Admission
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+async def session(kubelet: Kubelet) -> float:
+    """Seconds a real exec takes from connecting to the first echo."""
+    begun = time.perf_counter()
+    async with asyncio.timeout(10), kubelet.connect() as (reader, writer):
+        lines = ["POST /exec/default/web/app?command=sh&output=1 HTTP/1.1", "Host: k", *(f"{k}: {v}" for k, v in SPDY)]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert (await read_head(reader)).status == 101
+        writer.write(b"x")
+        await reader.readexactly(1)
+    return time.perf_counter() - begun
+
+
+FLOOD = """
+import socket, ssl, sys
+port, number, tls = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "tls"
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+held = []
+for _ in range(number):
+    connection = socket.create_connection(("127.0.0.1", port))
+    held.append(connection)
+    if tls:
+        try:
+            held[-1] = context.wrap_socket(connection)
+        except OSError:
+            pass
+print("flooded", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_a10_a_flood_of_connections_is_bounded_and_exec_goes_on(start: Start, kind: str) -> None:
+    """Connections that say nothing, before or after the handshake, from the address of an honest caller."""
+    async with start() as kubelet:
+        await session(kubelet)
+        before = resident()
+        flood = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FLOOD, str(kubelet.server.port), "400", kind, stdin=PIPE, stdout=PIPE
+        )
+        assert flood.stdin is not None
+        assert flood.stdout is not None
+        try:
+            flooded = asyncio.ensure_future(flood.stdout.readline())
+            during = []
+            while not flooded.done():
+                during.append(await session(kubelet))
+                await asyncio.wait((flooded,), timeout=0.1)
+            assert kubelet.metric("isthmus_kubelet_connections_pending") <= 64
+            assert kubelet.metric("isthmus_kubelet_connections_dropped_total") >= 400 - 64
+            assert await session(kubelet) < 1.0
+            assert statistics.median(during) < 1.0
+            assert (resident() - before) / 2**20 < 50
+        finally:
+            flood.stdin.close()
+            await flood.wait()
+        await eventually(lambda: kubelet.metric("isthmus_kubelet_connections_pending") == 0)
+
+
+async def test_a10_idle_strangers_with_tls_are_bounded(start: Start) -> None:
+    async with start(pending_per_source=16) as kubelet, contextlib.AsyncExitStack() as stack:
+        for _ in range(60):
+            await stack.enter_async_context(kubelet.connect(kubelet.anonymous))
+        assert kubelet.metric("isthmus_kubelet_connections_pending") <= 16
+        assert await session(kubelet) < 1.0
+
+
+async def test_a10_known_callers_do_not_count(start: Start) -> None:
+    async with start(pending_per_source=2, pending_total=4) as kubelet:
+        assert len([await session(kubelet) for _ in range(5)]) == 5
+        async with contextlib.AsyncExitStack() as stack:
+            held = []
+            for _ in range(10):
+                reader, writer = await stack.enter_async_context(kubelet.connect())
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: k\r\n\r\n")
+                assert (await read_head(reader)).status == 200
+                held.append((reader, writer))
+            assert kubelet.metric("isthmus_kubelet_connections_pending") == 0
+            for reader, writer in held:
+                assert await reader.readexactly(2) == b"ok"
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: k\r\n\r\n")
+                assert (await read_head(reader)).status == 200
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /pods HT", b"GET /pods HTTP/1.1\r\nHost: k\r\nX-Slow: "])
+@pytest.mark.parametrize("known", [True, False])
+async def test_a10_slow_heads_have_a_deadline(start: Start, first: bytes, known: bool) -> None:
+    async with start(head_timeout=0.3) as kubelet:
+        tls = kubelet.admin if known else kubelet.anonymous
+        async with asyncio.timeout(5), kubelet.connect(tls) as (reader, writer):
+            begun = time.perf_counter()
+            writer.write(first)
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    # One byte at a time keeps no connection open.
+                    writer.write(b"x" if first else b"")
+                    try:
+                        async with asyncio.timeout(0.05):
+                            if not await reader.read(100):
+                                break
+                    except TimeoutError:
+                        continue
+            assert time.perf_counter() - begun < 1.5
+
+
+async def test_a10_the_second_head_has_a_deadline_too(start: Start) -> None:
+    async with start(head_timeout=0.3) as kubelet, asyncio.timeout(5), kubelet.connect() as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: k\r\n\r\n")
+        assert (await read_head(reader)).status == 200
+        await reader.readexactly(2)
+        async with asyncio.timeout(2):
+            writer.write(b"GET /heal")
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+
+
+async def test_a10_an_answer_may_take_longer_than_a_head(start: Start) -> None:
+    async with start(head_timeout=0.2) as kubelet, asyncio.timeout(5), kubelet.connect() as (reader, writer):
+        lines = ["POST /exec/default/web/app?command=sh&output=1 HTTP/1.1", "Host: k", *(f"{k}: {v}" for k, v in SPDY)]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        assert (await read_head(reader)).status == 101
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.6
+        while loop.time() < end:
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+
+
+async def test_a10_the_handshake_has_a_deadline(start: Start) -> None:
+    async with start(handshake_timeout=0.3) as kubelet:
+        reader, writer = await asyncio.open_connection("127.0.0.1", kubelet.server.port)
+        async with asyncio.timeout(3):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        await eventually(lambda: kubelet.metric("isthmus_kubelet_connections_pending") == 0)
+
+
+def test_a10_the_oldest_of_the_greediest_gives_way() -> None:
+    dropped: list[str] = []
+    admission = Admission(per_source=3, total=5)
+
+    def admit(source: str, name: str) -> None:
+        admission.admit(source, drop=lambda: dropped.append(name))
+
+    for number in range(4):
+        admit("flood", f"f{number}")
+    assert dropped == ["f0"]
+    admit("a", "a0")
+    admit("b", "b0")
+    admit("c", "c0")
+    assert dropped == ["f0", "f1"]
+    assert len(admission) == 5
+    ticket = admission.admit("d", drop=lambda: None)
+    assert dropped == ["f0", "f1", "f2"]
+    admission.settle(ticket)
+    admission.settle(ticket)
+    assert len(admission) == 4
