@@ -37,7 +37,7 @@ def provider(vnode: stack.VirtualNode, consumer: Kubectl) -> Kubectl:
 
 
 class _namespace:  # noqa: N801 - used as a function
-    """Makes a namespace and sees to it that it is gone afterwards, at both sides."""
+    """Makes a namespace and has it removed afterwards."""
 
     def __init__(self, kubeconfig: object, vnode: stack.VirtualNode) -> None:
         self._vnode = vnode
@@ -52,4 +52,4 @@ class _namespace:  # noqa: N801 - used as a function
         return self._kubectl
 
     def __exit__(self, *_error: object) -> None:
-        self._kubectl.run("delete", "namespace", self._name, "--wait=true", "--timeout=120s", timeout=130)
+        self._kubectl.run("delete", "namespace", self._name, "--wait=false")
