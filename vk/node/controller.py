@@ -150,7 +150,7 @@ class NodeController:
                 return
             _log.warning("node_deleted_by_someone", node=self._settings.name)
             self._live = None
-        elif self._live is None or not _older(change.new, self._live):
+        elif self._live is None or not older(change.new, self._live):
             self._live = change.new
         else:
             return
@@ -271,7 +271,7 @@ class NodeController:
             self._ready.set(desired.ready.status == "True")
 
 
-def _older(one: Node, other: Node) -> bool:
+def older(one: Node, other: Node) -> bool:
     """Whether `one` is an earlier state of the same Node than `other`."""
     before, after = revision(one.metadata.resource_version), revision(other.metadata.resource_version)
     if one.metadata.uid != other.metadata.uid or before is None or after is None:

@@ -36,6 +36,7 @@ class Signer:
         self.lifetime = _HOUR
         api.on_create = self.create
         self.prompt = False
+        self.names: list[x509.GeneralName] | None = None
 
     def create(self, body: Json) -> None:
         if self.prompt:
@@ -47,7 +48,8 @@ class Signer:
                 self.api.put(path, body | {"status": self._signed(body)})
 
     def _signed(self, body: Json) -> Json:
-        chain = issue(base64.b64decode(body["spec"]["request"]), start=_now(), lifetime=self.lifetime)
+        request = base64.b64decode(body["spec"]["request"])
+        chain = issue(request, start=_now(), lifetime=self.lifetime, names=self.names)
         return {"conditions": [{"type": "Approved"}], "certificate": base64.b64encode(chain).decode()}
 
 
@@ -190,6 +192,17 @@ async def test_a_certificate_for_another_key_is_never_installed(fake: tuple[Fake
     async with running(manager.run):
         await until(lambda: manager.condition is not None)
         assert "another key" in _condition(manager).message
+        assert manager.pair is None
+
+
+async def test_a_certificate_for_other_names_is_never_installed(fake: tuple[FakeApi, Client], tmp_path: Path) -> None:
+    api, client = fake
+    signer, manager = Signer(api), _manager(client, tmp_path)
+    signer.prompt, signer.names = True, [x509.DNSName("vk-1.example"), x509.DNSName("kubernetes.default")]
+    async with running(manager.run):
+        await until(lambda: manager.condition is not None)
+        assert "kubernetes.default" in _condition(manager).message
+        assert "198.18.0.7" in _condition(manager).message
         assert manager.pair is None
 
 

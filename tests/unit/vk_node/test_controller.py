@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from kube.client import Client
-from kube.objects import ObjectReference
+from kube.objects import Metadata, ObjectReference
 from tests.unit.vk_node.fakeapi import FakeApi, Json, refusal, serving
 from tests.unit.vk_node.tasks import running, until
 from vk.node import controller
 from vk.node.capacity import FixedCapacity
 from vk.node.controller import DriftBudget, ForeignNodeError, NodeController
+from vk.node.objects import Node
 from vk.node.settings import NodeSettings, parse_resources
 from vk.node.signals import Notifier, Verdict
 
@@ -244,6 +245,21 @@ async def test_f14_a_node_made_anew_meanwhile_is_looked_at_first(fake: tuple[Fak
     with pytest.raises(ForeignNodeError):
         await asyncio.wait_for(task, 10)
     assert "conditions" not in api.objects[PATH]["status"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "earlier"),
+    [
+        (("u", "9"), ("u", "10"), True),
+        (("u", "10"), ("u", "9"), False),
+        (("u", "10"), ("u", "10"), False),
+        (("u", "9"), ("another", "10"), False),
+        (("u", "abc"), ("u", "10"), False),
+    ],
+)
+def test_f8_a_replayed_state_is_known_as_old(one: tuple[str, str], other: tuple[str, str], earlier: bool) -> None:
+    nodes = [Node(metadata=Metadata(name="vk-1", uid=uid, resource_version=version)) for uid, version in (one, other)]
+    assert controller.older(*nodes) is earlier
 
 
 @given(st.lists(st.floats(0.0, 60.0), min_size=1, max_size=100))

@@ -174,7 +174,8 @@ async def test_f15_retry_after_is_honoured(fake: tuple[FakeApi, Client], owner: 
         if request.method != "PATCH":
             return None
         times.append(asyncio.get_running_loop().time())
-        return refusal(429, "TooManyRequests", headers={"Retry-After": "1"}) if len(times) < 3 else None
+        status, reason = ((503, "ServiceUnavailable"), (429, "TooManyRequests"))[len(times) % 2]
+        return refusal(status, reason, headers={"Retry-After": "1"}) if len(times) < 3 else None
 
     api.fault = busy
     owner.establish("u")
