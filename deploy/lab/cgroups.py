@@ -18,6 +18,8 @@ from deploy.lab.errors import LabError
 
 MOUNT = Path("/sys/fs/cgroup")
 TOP = "isthmus-lab"
+# TOP/LAB/SITE: a site's own group takes a process (the holder of its namespaces) before kubelet divides it further.
+_SITE_DEPTH = 3
 
 
 def unified() -> bool:
@@ -46,7 +48,9 @@ class Group:
         """Make the group in every hierarchy, ready to take processes."""
         for root in hierarchies():
             folder = root
-            for part in Path(self.path).parts:
+            for depth, part in enumerate(Path(self.path).parts):
+                if depth < _SITE_DEPTH:
+                    _delegate(folder)
                 folder = folder / part
                 folder.mkdir(exist_ok=True)
                 _inherit_cpuset(folder)
@@ -102,6 +106,13 @@ def _rmdir(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _delegate(folder: Path) -> None:
+    """Let the groups below `folder` have the controllers it has (cgroup v2 only; v1 needs no such thing)."""
+    if unified():
+        names = (folder / "cgroup.controllers").read_text().split()
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
 
 
 def _inherit_cpuset(folder: Path) -> None:

