@@ -44,20 +44,20 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
         "127.0.0.1:10248"
     )
     capacity: Annotated[
-        list[str], Meta(description="resource=quantity that the node offers, e.g. cpu=8; none: from ResourceQuotas")
+        list[str], Meta(description="`resource=quantity` that the node offers, `cpu=8`; none: by ResourceQuotas")
     ] = []
     quota_namespace: Annotated[
         list[str], Meta(description="provider namespace whose ResourceQuotas limit the node; none: the mapped ones")
     ] = []
-    label: Annotated[list[str], Meta(description="key=value: a label of the node")] = []
+    label: Annotated[list[str], Meta(description="`key=value`: a label of the node")] = []
     taint: Annotated[
-        list[str], Meta(description="key=value:effect; none: virtual-kubelet.io/provider=isthmus:NoSchedule")
+        list[str], Meta(description="`key=value:effect`; none: `virtual-kubelet.io/provider=isthmus:NoSchedule`")
     ] = []
     os: Annotated[str, Meta(description="operating system of the provider's nodes")] = "linux"
     arch: Annotated[str, Meta(description="architecture of the provider's nodes")] = "amd64"
     client_ca_file: Annotated[
         str,
-        Meta(description="CA of the kubelet API's callers; empty: the consumer's CA of the kubeconfig"),
+        Meta(description="CA of the kubelet API's callers; empty: the CA that the consumer's kubeconfig names"),
     ] = ""
     tls_cert_file: Annotated[str, Meta(description="serving certificate; empty: by CertificateSigningRequest")] = ""
     tls_private_key_file: Annotated[str, Meta(description="key of the serving certificate")] = ""
@@ -144,3 +144,16 @@ def host_port(text: str, *, option: str) -> tuple[str, int]:
     if not separator or not port.isdigit() or int(port) > 65535:
         raise OptionsError(f"--{option} {text!r}: expected host:port")
     return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def table() -> str:
+    """The options as a Markdown table, for docs/operations.md."""
+    rows = ["| flag | default | meaning |", "|---|---|---|"]
+    hints = get_type_hints(Options, include_extras=True)
+    for field in msgspec.structs.fields(Options):
+        kind, meta = get_args(hints[field.name])[:2]
+        repeated = " (repeated)" if get_origin(kind) is list else ""
+        plain = isinstance(field.default, str | float) and field.default not in ("", False)
+        default = "required" if field.required else f"`{field.default}`" if plain else ""
+        rows.append(f"| `--{field.encode_name}`{repeated} | {default} | {meta.description} |")
+    return "\n".join(rows)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from pathlib import Path
 
 import msgspec
 import prometheus_client
 import structlog
 
-from isthmus import own_use
+from isthmus import dry_run, own_use
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
 from isthmus.options import Options, OptionsError, host_port, pairs
-from kube import config
+from kube import config, kubeconfig
 from kube.client import Client
 from kube.errors import KubeError
 from kube.events import EventRecorder
@@ -57,10 +59,28 @@ async def run(options: Options) -> None:
             Client.connect(provider_credentials, name="provider", registry=registry)
         )
         settings = await node_settings(options, consumer=consumer, provider=provider)
+        if options.dry_run:
+            await _print_plan(options, settings, consumer=consumer, provider=provider, registry=registry)
+            return
         built = build(options, settings, consumer=consumer, provider=provider, registry=registry)
         log.info("virtual node starts", node=settings.name, consumer_id=options.consumer_id)
         await built.run(stop)
     log.info("virtual node stops; node and pods stay", node=settings.name)
+
+
+async def _print_plan(
+    options: Options,
+    settings: NodeSettings,
+    *,
+    consumer: Client,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    reflected = reflection_settings(options, settings)
+    recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
+    offloading = Offloading(reflected, consumer=consumer, provider=provider, recorder=recorder, registry=registry)
+    capacity = _capacity(options, offloading, provider=provider, registry=registry)
+    sys.stdout.write(await dry_run.describe(options, settings, reflected, capacity, consumer=consumer))
 
 
 def build(
@@ -197,7 +217,7 @@ def _server(
             node_name=settings.name,
             certificate_file=Path(options.tls_cert_file) if options.tls_cert_file else own,
             key_file=Path(options.tls_private_key_file) if options.tls_cert_file else own,
-            client_ca_file=Path(options.client_ca_file) if options.client_ca_file else None,
+            client_ca_file=_client_ca(options),
             host=host,
             port=port,
             pod_selector=offloading.remote_selector,
@@ -208,6 +228,22 @@ def _server(
         provider=provider,
         registry=registry,
     )
+
+
+def _client_ca(options: Options) -> Path | None:
+    """The CA of the callers: as told, else the consumer's own CA, which signs its API server's kubelet client too."""
+    if options.client_ca_file:
+        return Path(options.client_ca_file)
+    if options.consumer_kubeconfig:
+        ca = kubeconfig.read_kubeconfig(Path(options.consumer_kubeconfig)).ca
+    else:
+        ca = kubeconfig.read_service_account(os.environ).ca
+    if ca is None:
+        return None
+    file = _state(options) / "client-ca.pem"
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.write_bytes(ca)
+    return file
 
 
 def _state(options: Options) -> Path:

@@ -26,7 +26,7 @@ class Stage(IntEnum):
     HEARTBEAT = 4
 
 
-class UnexpectedExit(Exception):
+class UnexpectedExitError(Exception):
     """A runnable that should run for ever ended by itself."""
 
     def __init__(self, name: str) -> None:
@@ -67,7 +67,7 @@ class Supervisor:
     async def run(self, stop: asyncio.Event, *, grace: float = 20.0) -> None:
         """Start all, wait for `stop` or the first that ends, stop all within `grace` seconds.
 
-        Raises what the first to fail raised, or `UnexpectedExit`. Cancellation stops all and is passed on.
+        Raises what the first to fail raised, or `UnexpectedExitError`. Cancellation stops all and is passed on.
         """
         tasks: dict[asyncio.Task[None], _Runnable] = {}
         stopping = asyncio.create_task(stop.wait(), name="stop signal")
@@ -124,10 +124,10 @@ def _raise_first(tasks: dict[asyncio.Task[None], _Runnable]) -> None:
         if not task.done():
             continue
         if task.cancelled():
-            raise UnexpectedExit(runnable.name)
+            raise UnexpectedExitError(runnable.name)
         error = task.exception()
         _log.error("part ended", part=runnable.name, error=repr(error))
-        raise error if error is not None else UnexpectedExit(runnable.name)
+        raise error if error is not None else UnexpectedExitError(runnable.name)
 
 
 async def _stop(tasks: dict[asyncio.Task[None], _Runnable], *, grace: float) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import structlog
 
-from kube.supervisor import Stage, Supervisor, UnexpectedExit
+from kube.supervisor import Stage, Supervisor, UnexpectedExitError
 from tests.unit.kube.fakeapi import until
 
 
@@ -56,7 +56,7 @@ async def test_the_first_that_ends_stops_all_and_is_told(fails: bool) -> None:
             raise ValueError("broken")
 
     supervisor.add("ends", ends, stage=Stage.WORKERS)
-    with structlog.testing.capture_logs(), pytest.raises(ValueError if fails else UnexpectedExit):
+    with structlog.testing.capture_logs(), pytest.raises(ValueError if fails else UnexpectedExitError):
         await supervisor.run(asyncio.Event())
     assert log == ["+other", "-other"]
 
