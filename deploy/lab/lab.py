@@ -264,6 +264,12 @@ def instances() -> list[Lab]:
     return found
 
 
+def names() -> set[str]:
+    """Names of all labs of which anything is there: state, or only processes."""
+    folders = [*paths.STATE.glob("*/"), *cgroups.Group(cgroups.TOP).folders()[0].glob("*/")]
+    return {folder.name for folder in folders}
+
+
 def _usable(settings: LabSettings) -> Lab | None:
     """The lab if it stands as wanted, None if there is none or only remains; LabError if it stands otherwise."""
     if not (paths.state(settings.name) / _COMPLETE).exists():

@@ -31,10 +31,10 @@ def temporary(settings: LabSettings | None = None, *, number: int = 0) -> Iterat
 
 def sweep() -> None:
     """Remove labs whose test process is no more."""
-    for standing in labs.instances():
-        match = _NAME.fullmatch(standing.name)
+    for name in labs.names():
+        match = _NAME.fullmatch(name)
         if match and not Path(f"/proc/{match[1]}").exists():
-            standing.down()
+            labs.remove(name)
 
 
 @contextmanager
