@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,6 @@ from prometheus_client import CollectorRegistry
 from deploy.lab.cluster import LabCluster
 from deploy.lab.faults import API_SERVER, Faults
 from deploy.lab.lab import Lab
-from deploy.lab.settings import LabSettings
-from deploy.lab.testing import temporary
 from kube import config
 from kube.client import Client
 from vk.node import certificate
@@ -40,20 +38,6 @@ _ADDRESS = "198.18.200.7"
 _NODES = "/api/v1/nodes"
 _STRATEGIC = "application/strategic-merge-patch+json"
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def planes() -> Iterator[Lab]:
-    """Two control planes and the approver, without nodes."""
-    with temporary(LabSettings(nodes=0), number=7) as lab:
-        yield lab
-
-
-@pytest.fixture
-def faults(planes: Lab) -> Iterator[Faults]:
-    faults = Faults(planes)
-    yield faults
-    faults.heal()
 
 
 @dataclass(kw_only=True)
@@ -103,7 +87,7 @@ Start = Callable[..., Awaitable[VirtualNode]]
 
 
 @pytest.fixture
-async def start(planes: Lab, tmp_path: Path) -> AsyncIterator[Start]:
+async def start(lab: Lab, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts virtual nodes; stops them, and removes their Nodes, at the end of the test."""
     names: list[str] = []
     async with AsyncExitStack() as stack:
@@ -111,7 +95,7 @@ async def start(planes: Lab, tmp_path: Path) -> AsyncIterator[Start]:
         async def begin(name: str = "", **settings: Any) -> VirtualNode:
             name = name or f"vk-{uuid.uuid4().hex[:6]}"
             names.append(name)
-            virtual = await _build(stack, planes, tmp_path, name, **settings)
+            virtual = await _build(stack, lab, tmp_path, name, **settings)
             await stack.enter_async_context(_running(virtual.ping.run, virtual.node.run, virtual.lease.run))
             async with asyncio.timeout(20):
                 await virtual.node.established.wait()
@@ -119,7 +103,7 @@ async def start(planes: Lab, tmp_path: Path) -> AsyncIterator[Start]:
 
         yield begin
     for name in names:
-        await asyncio.to_thread(planes.consumer.kubectl, "delete", "node", name, "--ignore-not-found", "--wait=false")
+        await asyncio.to_thread(lab.consumer.kubectl, "delete", "node", name, "--ignore-not-found", "--wait=false")
 
 
 async def _build(stack: AsyncExitStack, lab: Lab, folder: Path, name: str, **more: Any) -> VirtualNode:
@@ -196,23 +180,23 @@ async def test_extended_resources_and_labels_of_an_administrator_survive(start: 
     assert len(body["status"]["addresses"]) == 1
 
 
-async def test_a_second_address_of_the_same_type_is_added(planes: Lab, tmp_path: Path) -> None:
+async def test_a_second_address_of_the_same_type_is_added(lab: Lab, tmp_path: Path) -> None:
     """The API's merge key for addresses is their type: a plain merge would lose one of two stacks."""
     name = f"vk-{uuid.uuid4().hex[:6]}"
     both = (_ADDRESS, "2001:db8::7")
     try:
         async with AsyncExitStack() as stack:
-            first = await _build(stack, planes, tmp_path, name)
+            first = await _build(stack, lab, tmp_path, name)
             async with _running(first.ping.run, first.node.run):
                 async with asyncio.timeout(15):
                     await first.node.established.wait()
                 await first.until_ready("True")
-            second = await _build(stack, planes, tmp_path, name, addresses=both)
+            second = await _build(stack, lab, tmp_path, name, addresses=both)
             async with _running(second.ping.run, second.node.run):
                 await until(lambda: len(second.read()["status"]["addresses"]) == 2)
                 body = await asyncio.to_thread(second.read)
     finally:
-        await asyncio.to_thread(planes.consumer.kubectl, "delete", "node", name, "--ignore-not-found")
+        await asyncio.to_thread(lab.consumer.kubectl, "delete", "node", name, "--ignore-not-found")
     assert tuple(item["address"] for item in body["status"]["addresses"]) == both
 
 
@@ -236,20 +220,20 @@ async def test_deleted_by_someone_it_comes_back_with_its_lease(start: Start) -> 
     await until(owned_by_the_new_one)
 
 
-async def test_a_node_of_someone_else_is_refused(planes: Lab, tmp_path: Path) -> None:
+async def test_a_node_of_someone_else_is_refused(lab: Lab, tmp_path: Path) -> None:
     name = f"machine-{uuid.uuid4().hex[:6]}"
     machine = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {}}
-    await asyncio.to_thread(planes.consumer.api.request, "POST", _NODES, body=machine)
-    before = await asyncio.to_thread(planes.consumer.api.request, "GET", f"{_NODES}/{name}")
+    await asyncio.to_thread(lab.consumer.api.request, "POST", _NODES, body=machine)
+    before = await asyncio.to_thread(lab.consumer.api.request, "GET", f"{_NODES}/{name}")
     try:
         async with AsyncExitStack() as stack:
-            virtual = await _build(stack, planes, tmp_path, name)
+            virtual = await _build(stack, lab, tmp_path, name)
             with pytest.raises(ForeignNodeError, match=name):
                 await asyncio.wait_for(virtual.node.run(), 15)
-        after = await asyncio.to_thread(planes.consumer.api.request, "GET", f"{_NODES}/{name}")
+        after = await asyncio.to_thread(lab.consumer.api.request, "GET", f"{_NODES}/{name}")
         assert after["metadata"].get("labels") == before["metadata"].get("labels")
     finally:
-        await asyncio.to_thread(planes.consumer.kubectl, "delete", "node", name)
+        await asyncio.to_thread(lab.consumer.kubectl, "delete", "node", name)
 
 
 async def test_f5_i6_a_provider_that_answers_nothing_is_noticed_within_ten_seconds(
@@ -268,7 +252,7 @@ async def test_f5_i6_a_provider_that_answers_nothing_is_noticed_within_ten_secon
     await virtual.until_ready("True", seconds=5)
 
 
-async def test_f3_a_partition_of_three_seconds_is_borne(start: Start, faults: Faults, planes: Lab) -> None:
+async def test_f3_a_partition_of_three_seconds_is_borne(start: Start, faults: Faults) -> None:
     virtual = await start()
     await virtual.until_ready("True")
     since = (await asyncio.to_thread(virtual.ready))["lastTransitionTime"]
@@ -302,17 +286,17 @@ async def test_f1_a_consumer_that_restarts_finds_its_node_ready(start: Start, fa
     assert (await asyncio.to_thread(virtual.ready))["status"] == "True"
 
 
-async def test_capacity_follows_the_providers_quota(start: Start, planes: Lab, tmp_path: Path) -> None:
+async def test_capacity_follows_the_providers_quota(start: Start, lab: Lab, tmp_path: Path) -> None:
     namespace = f"q-{uuid.uuid4().hex[:6]}"
-    api = planes.provider.api
-    kubectl = planes.provider.kubectl
+    api = lab.provider.api
+    kubectl = lab.provider.kubectl
     await asyncio.to_thread(kubectl, "create", "namespace", namespace)
     await asyncio.to_thread(
         kubectl, "-n", namespace, "create", "quota", "q", "--hard=requests.cpu=6,limits.memory=4Gi,pods=20"
     )
     try:
         async with AsyncExitStack() as stack:
-            client = await _client(stack, planes.provider, tmp_path, "lab:admin", "system:masters")
+            client = await _client(stack, lab.provider, tmp_path, "lab:admin", "system:masters")
             capacity = QuotaCapacity(
                 client, namespaces=[namespace], limit={"pods": Quantity.of(15)}, registry=CollectorRegistry()
             )
@@ -336,16 +320,16 @@ def _pod(namespace: str) -> Json:
 
 
 async def test_the_serving_certificate_is_issued_and_rotated(
-    planes: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificate, "LOOK_SECONDS", 0.1)
     name = f"vk-{uuid.uuid4().hex[:6]}"
-    planes.allow_node(name, [_ADDRESS])
+    lab.allow_node(name, [_ADDRESS])
     names = Names(node=name, addresses=(_ADDRESS,))
     shift = timedelta()
     clock = Clock(now=lambda: datetime.now(UTC) + shift)
     async with AsyncExitStack() as stack:
-        client = await _client(stack, planes.consumer, tmp_path, f"system:node:{name}", "system:nodes")
+        client = await _client(stack, lab.consumer, tmp_path, f"system:node:{name}", "system:nodes")
         manager = CertificateManager(
             client, names=names, state=tmp_path / "state", clock=clock, registry=CollectorRegistry()
         )
@@ -356,18 +340,18 @@ async def test_the_serving_certificate_is_issued_and_rotated(
             manager.serve(context)
             first = manager.pair
             assert first is not None
-            assert await _presented(context, planes.consumer, _ADDRESS) == first.leaf
+            assert await _presented(context, lab.consumer, _ADDRESS) == first.leaf
             shift = (first.leaf.not_valid_after_utc - first.leaf.not_valid_before_utc) * 0.92
             await until(lambda: manager.pair is not first, seconds=30)
             assert manager.pair is not None
-            assert await _presented(context, planes.consumer, _ADDRESS) == manager.pair.leaf
+            assert await _presented(context, lab.consumer, _ADDRESS) == manager.pair.leaf
 
 
-async def test_a_certificate_for_a_foreign_address_is_denied_and_told(planes: Lab, tmp_path: Path) -> None:
+async def test_a_certificate_for_a_foreign_address_is_denied_and_told(lab: Lab, tmp_path: Path) -> None:
     name = f"vk-{uuid.uuid4().hex[:6]}"
     names = Names(node=name, addresses=("198.18.200.66",))
     async with AsyncExitStack() as stack:
-        client = await _client(stack, planes.consumer, tmp_path, f"system:node:{name}", "system:nodes")
+        client = await _client(stack, lab.consumer, tmp_path, f"system:node:{name}", "system:nodes")
         manager = CertificateManager(client, names=names, state=tmp_path / "state", registry=CollectorRegistry())
         async with _running(manager.run):
             await until(lambda: manager.condition is not None and manager.condition.reason == "Refused", seconds=20)
@@ -396,9 +380,9 @@ async def _presented(context: ssl.SSLContext, cluster: LabCluster, address: str)
     return presented
 
 
-async def test_the_provider_tells_what_it_is(planes: Lab, tmp_path: Path) -> None:
+async def test_the_provider_tells_what_it_is(lab: Lab, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        nobody = await _client(stack, planes.provider, tmp_path, "isthmus:lab")
+        nobody = await _client(stack, lab.provider, tmp_path, "isthmus:lab")
         facts = await discover(nobody)
-        assert facts.version == f"v{planes.provider.plan.version}"
+        assert facts.version == f"v{lab.provider.plan.version}"
         assert facts.os == "linux"
