@@ -106,13 +106,16 @@ class Kubectl:
         what: str = "",
         timeout: float = 60.0,
     ) -> dict[str, Any]:
-        """The object once `condition` holds for it."""
+        """The object once `condition` holds for it; a field that is not there yet is a condition not met."""
         found: dict[str, Any] = {}
 
         def probe() -> bool:
             nonlocal found
             found = self.get(kind, name)
-            return bool(condition(found))
+            try:
+                return bool(condition(found))
+            except LookupError:
+                return False
 
         eventually(probe, what=what or f"{kind} {name}", timeout=timeout)
         return found
