@@ -25,6 +25,7 @@ from kube.supervisor import Stage, Supervisor
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
 from reflection.settings import ReflectionSettings
+from vk.node.access import ProviderAccess
 from vk.node.capacity import FixedCapacity, QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
 from vk.node.controller import NodeController
@@ -104,7 +105,16 @@ def build(
     _add_health(supervisor, options, registry=registry)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
     _add_reflection(supervisor, offloading)
-    _add_node(supervisor, options, settings, offloading, consumer=consumer, provider=provider, registry=registry)
+    _add_node(
+        supervisor,
+        options,
+        settings,
+        offloading,
+        consumer=consumer,
+        provider=provider,
+        recorder=recorder,
+        registry=registry,
+    )
     return supervisor
 
 
@@ -130,18 +140,21 @@ def _add_node(
     *,
     consumer: Client,
     provider: Client,
+    recorder: EventRecorder,
     registry: prometheus_client.CollectorRegistry,
 ) -> None:
     """Node, Lease, ping, certificate and the kubelet API, which listens as soon as there is a certificate."""
     ping = ProviderPing(provider, registry=registry)
     capacity = _capacity(options, offloading, provider=provider, registry=registry)
     certificate = _certificate(options, settings, consumer=consumer, registry=registry)
+    access = ProviderAccess(provider, namespaces=_mapping(options).known)
     node = NodeController(
         consumer,
         settings=settings,
         capacity=capacity,
         probes=[ping],
-        conditions=[certificate],
+        conditions=[access, certificate],
+        recorder=recorder,
         registry=registry,
     )
     lease = LeaseKeeper(consumer, node_name=settings.name, owner=node, registry=registry)
@@ -155,6 +168,7 @@ def _add_node(
         offloading.remote_pods_changed.append(capacity.refresh)
         supervisor.add("quota", capacity.run, stage=Stage.CACHES)
     supervisor.add("ping", ping.run, stage=Stage.HEARTBEAT)
+    supervisor.add("provider access", access.run, stage=Stage.HEARTBEAT)
     supervisor.add("node", node.run, stage=Stage.HEARTBEAT)
     supervisor.add("lease", lease.run, stage=Stage.HEARTBEAT)
     supervisor.add("certificate", certificate.run, stage=Stage.HEARTBEAT)
@@ -264,6 +278,7 @@ def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionS
         mapping=_mapping(options),
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
         namespace_linger=options.namespace_linger,
+        reference_linger=options.reference_linger,
     )
 
 

@@ -131,7 +131,8 @@ class ProviderPing:
 
     def _tell(self, verdict: Verdict | None) -> None:
         if verdict is not None:
-            _log.warning("provider_reachability_changed", ok=verdict.ok, reason=verdict.reason, error=verdict.message)
+            log = _log.info if verdict.ok else _log.warning
+            log("provider_reachability_changed", ok=verdict.ok, reason=verdict.reason, detail=verdict.message)
         self.changed.notify()
 
 

@@ -67,6 +67,7 @@ async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeApi, Client]]:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "Backoff", lambda **_: Backoff(base=0.05, maximum=0.2))
     monkeypatch.setattr(certificate, "FILE_SECONDS", 0.02)
+    monkeypatch.setattr(certificate, "PENDING_SECONDS", 0.0)
 
 
 def _manager(client: Client, folder: Path, *, names: Names = NAMES) -> CertificateManager:
