@@ -1,0 +1,68 @@
+"""`python -m tests.bench`: measure, print the table, keep the raw data, leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from types import FrameType
+
+from deploy.lab.lab import Lab
+from deploy.lab.settings import LabSettings
+from tests.bench import burst, labs, world
+from tests.bench.report import Report, progress
+from tests.bench.settings import BenchSettings, SettingsError
+from tests.bench.world import World
+
+Part = Callable[[World, BenchSettings, Report], Awaitable[None]]
+_FAKE: dict[str, Part] = {"burst": burst.run}
+
+
+def main() -> int:
+    """Run the parts that were asked for; the table also holds what was measured before a failure."""
+    try:
+        settings = BenchSettings.from_env(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 2
+    signal.signal(signal.SIGTERM, _interrupt)
+    report = Report()
+    try:
+        _measure(settings, report)
+    except KeyboardInterrupt:
+        progress("interrupted")
+        return 130
+    finally:
+        if report.rows:
+            sys.stdout.write(report.table())
+        if report.raw:
+            progress(f"raw data: {report.save(asdict(settings))}")
+    return 0
+
+
+def _measure(settings: BenchSettings, report: Report) -> None:
+    if set(settings.parts) & _FAKE.keys():
+        most = max(*settings.counts, settings.pods)
+        kwok = -(-2 * most // world.PODS_PER_NODE) + 2
+        progress("a lab with fake nodes comes up")
+        with labs.temporary(LabSettings(nodes=0, kwok=kwok)) as lab:
+            asyncio.run(_with_fake_nodes(lab, settings, report))
+
+
+async def _with_fake_nodes(lab: Lab, settings: BenchSettings, report: Report) -> None:
+    async with world.opened(lab, concurrency=settings.concurrency) as made:
+        for name in settings.parts:
+            if name in _FAKE:
+                progress(f"part {name}")
+                await _FAKE[name](made, settings, report)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What a run measures, from the BENCH_* environment variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PARTS = ("burst", "latency", "idle", "restart", "streams")
+
+
+class SettingsError(ValueError):
+    """A BENCH_* variable can't be used; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """One run's shape."""
+
+    parts: tuple[str, ...] = PARTS
+    """BENCH_PARTS: what is measured, in this order."""
+    counts: tuple[int, ...] = (10, 100, 1000)
+    """BENCH_N: pods of each burst."""
+    rounds: int = 3
+    """BENCH_ROUNDS: how often each burst is measured, direct and isthmus in turn."""
+    pods: int = 1000
+    """BENCH_PODS: pods that are there during latency, idle and restart."""
+    concurrency: int = 32
+    """BENCH_CONCURRENCY: requests in flight while pods are created and deleted."""
+    idle_seconds: float = 60.0
+    """BENCH_IDLE_SECONDS: how long an idle process is watched."""
+    samples: int = 20
+    """BENCH_SAMPLES: status changes whose way back is timed."""
+    megabytes: int = 100
+    """BENCH_MB: size of what is streamed."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> BenchSettings:
+        """Read BENCH_*; absent or empty means the default. Raises `SettingsError`."""
+        default = cls()
+        wanted = [part.strip() for part in env.get("BENCH_PARTS", "").split(",") if part.strip()] or list(PARTS)
+        if unknown := set(wanted) - set(PARTS):
+            raise SettingsError(f"BENCH_PARTS: {', '.join(sorted(unknown))}: known are {', '.join(PARTS)}")
+        counts = env.get("BENCH_N", "").replace(",", " ").split()
+        return cls(
+            parts=tuple(part for part in PARTS if part in wanted),
+            counts=tuple(_positive("BENCH_N", text) for text in counts) or default.counts,
+            rounds=_number(env, "BENCH_ROUNDS", default.rounds),
+            pods=_number(env, "BENCH_PODS", default.pods),
+            concurrency=_number(env, "BENCH_CONCURRENCY", default.concurrency),
+            idle_seconds=float(_number(env, "BENCH_IDLE_SECONDS", int(default.idle_seconds))),
+            samples=_number(env, "BENCH_SAMPLES", default.samples),
+            megabytes=_number(env, "BENCH_MB", default.megabytes),
+        )
+
+
+def _number(env: Mapping[str, str], key: str, default: int) -> int:
+    return _positive(key, text) if (text := env.get(key, "")) else default
+
+
+def _positive(key: str, text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"{key}={text!r} is not a positive number")
+    return int(text)
