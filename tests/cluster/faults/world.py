@@ -1,0 +1,303 @@
+"""What a fault test works with: a virtual node, two namespaces, ways to spoil, and the history of what happened."""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy import stack
+from deploy.lab.api import Api, StatusError
+from deploy.lab.cluster import LabCluster
+from deploy.lab.components.kwok import HOLD_ANNOTATION
+from deploy.lab.faults import Faults
+from deploy.lab.process import wait_until
+from deploy.lab.proxy import rules
+from tests import history
+from tests.cluster.faults.proxies import Proxy
+from tests.history import Entry, History
+
+Json = dict[str, Any]
+
+CONSUMER_ID = "lab"
+LONG = 60.0
+"""Seconds that anything may take on a busy machine."""
+MERGE = "application/merge-patch+json"
+_RUNNING = {"startedAt": "2026-01-01T00:00:00Z"}
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where the logs stood when the test began."""
+
+    audit: dict[str, int]
+    log: int
+    records: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One test's view of a virtual node. All its pods are in a namespace of its own."""
+
+    node: stack.VirtualNode
+    faults: Faults
+    namespace: str
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    """By cluster; none before a node that reaches the API servers directly."""
+    marks: Marks
+
+    @property
+    def remote_namespace(self) -> str:
+        """The provider's namespace for the test's own."""
+        return f"{self.namespace}-{CONSUMER_ID}"
+
+    @property
+    def consumer(self) -> Api:
+        """The consumer as its administrator."""
+        return self.node.consumer.api
+
+    @property
+    def provider(self) -> Api:
+        """The provider as its administrator."""
+        return self.node.provider.api
+
+    @property
+    def consumer_proxy(self) -> Proxy:
+        """What the node takes for the consumer's API server."""
+        return self.proxies["consumer"]
+
+    @property
+    def provider_proxy(self) -> Proxy:
+        """What the node takes for the provider's API server."""
+        return self.proxies["provider"]
+
+    # -- pods
+
+    def path(self, name: str = "", subresource: str = "") -> str:
+        """URL path of a consumer's pod."""
+        return _pod_path(self.namespace, name, subresource)
+
+    def remote_path(self, name: str = "", subresource: str = "") -> str:
+        """URL path of a remote pod."""
+        return _pod_path(self.remote_namespace, name, subresource)
+
+    def create(self, *names: str, held: bool = False, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        """Create pods on the node; `held` ones get no status but what `set_remote_status` writes."""
+        notes = {**(annotations or {}), **({HOLD_ANNOTATION: "true"} if held else {})}
+        for name in names:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "annotations": notes},
+                "spec": {
+                    "nodeName": self.node.name,
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "main", "image": "none:1"}],
+                    **spec,
+                },
+            }
+            self.consumer.request("POST", self.path(), body=body)
+
+    def delete(self, name: str, *, grace: int | None = None) -> None:
+        """Delete a consumer's pod; grace 0 is a forced deletion."""
+        query = "" if grace is None else f"?gracePeriodSeconds={grace}"
+        self.consumer.request("DELETE", self.path(name) + query)
+
+    def pod(self, name: str) -> Json | None:
+        """A consumer's pod."""
+        return _get(self.consumer, self.path(name))
+
+    def remote(self, name: str) -> Json | None:
+        """A remote pod."""
+        return _get(self.provider, self.remote_path(name))
+
+    def pods(self) -> Sequence[Json]:
+        """The consumer's pods."""
+        items: list[Json] = self.consumer.request("GET", self.path())["items"]
+        return items
+
+    def remotes(self) -> Sequence[Json]:
+        """The remote pods."""
+        items: list[Json] = self.provider.request("GET", self.remote_path())["items"]
+        return items
+
+    def uid(self, name: str) -> str:
+        """UID of a consumer's pod."""
+        pod = self.pod(name)
+        assert pod is not None
+        uid: str = pod["metadata"]["uid"]
+        return uid
+
+    def set_remote_status(self, name: str, *, phase: str = "Running", restarts: int = 0, ready: bool = True) -> None:
+        """Play the provider's kubelet for a held pod."""
+        ended = phase in history.TERMINAL
+        code = 1 if phase == "Failed" else 0
+        finished = {
+            "terminated": {"exitCode": code, "reason": "Completed", "containerID": "containerd://x", **_RUNNING}
+        }
+        container = {
+            "name": "main",
+            "image": "none:1",
+            "imageID": "none@sha256:1",
+            "containerID": f"containerd://{restarts}",
+            "ready": ready and not ended,
+            "started": not ended,
+            "restartCount": restarts,
+            "state": finished if ended else {"running": _RUNNING},
+        }
+        status = "True" if ready and not ended else "False"
+        conditions = [{"type": kind, "status": status} for kind in ("Ready", "ContainersReady")]
+        body = {"status": {"phase": phase, "containerStatuses": [container], "conditions": conditions}}
+        self.provider.request("PATCH", self.remote_path(name, "status"), body=body, content_type=MERGE)
+
+    # -- waiting
+
+    def until(self, condition: Callable[[], object], *, what: str, timeout: float = LONG) -> None:
+        """Until it holds; a refusal or no answer of an API server counts as no."""
+
+        def holds() -> bool:
+            try:
+                return bool(condition())
+            except (StatusError, OSError):
+                return False
+
+        self.node.unit.check_alive()
+        wait_until(holds, what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
+
+    def until_phase(self, *names: str, phase: str = "Running", timeout: float = LONG) -> None:
+        """Until the consumer's pods have this phase."""
+
+        def reached() -> bool:
+            seen = {pod["metadata"]["name"]: pod["status"].get("phase") for pod in self.pods()}
+            return all(seen.get(name) == phase for name in names)
+
+        self.until(reached, what=f"pods {names} to be {phase}", timeout=timeout)
+
+    def until_remote(self, *names: str, timeout: float = LONG) -> None:
+        """Until the remote pods are there."""
+        self.until(lambda: all(self.remote(name) for name in names), what=f"remote pods {names}", timeout=timeout)
+
+    def until_gone(self, *names: str, timeout: float = LONG) -> None:
+        """Until the pods are gone on both sides."""
+        self.until(
+            lambda: not any(self.pod(name) or self.remote(name) for name in names),
+            what=f"pods {names} to be gone",
+            timeout=timeout,
+        )
+
+    def running(self, *names: str, **options: Any) -> None:
+        """Create pods and wait until the consumer shows them running."""
+        self.create(*names, **options)
+        self.until_phase(*names)
+
+    def held_running(self, name: str, *, restarts: int = 0, **options: Any) -> None:
+        """Create a held pod and wait until the consumer shows it running."""
+        self.create(name, held=True, **options)
+        self.until_remote(name)
+        self.set_remote_status(name, restarts=restarts)
+        self.until_phase(name)
+
+    def restarts(self, name: str) -> int:
+        """Restart count as the consumer's pod shows it."""
+        pod = self.pod(name) or {}
+        return sum(c["restartCount"] for c in pod.get("status", {}).get("containerStatuses", ()))
+
+    def logged(self, event: str, **fields: object) -> list[Json]:
+        """Lines of the node's log since the test began."""
+        with self.node.unit.log.open("rb") as file:
+            file.seek(self.marks.log)
+            lines = [json.loads(line) for line in file if line.startswith(b"{") and line.endswith(b"\n")]
+        wanted = {"event": event, **fields}.items()
+        return [line for line in lines if wanted <= line.items()]
+
+    # -- the consumer's pods seen by the node through its proxy
+
+    def list_again(self, side: str, *, path: str, streaming: bool = True) -> None:
+        """Make the node's watches of a path begin anew with a list: their next attempt to resume is answered 410."""
+        proxy = self.proxies[side]
+        if not streaming:
+            refusal = rules.status(400, "BadRequest", "no streaming lists here")
+            proxy.add(refusal, path=path, query="sendInitialEvents=true")
+        proxy.inject(rules.error_event(), path=path)
+
+    # -- what happened
+
+    def history(self) -> History:
+        """Everything so far."""
+        sides = {cluster.name: self._entries(cluster) for cluster in (self.node.consumer, self.node.provider)}
+        return History(
+            node=self.node.name,
+            node_user=f"system:node:{self.node.name}",
+            provider_user=stack.provider_user(CONSUMER_ID),
+            consumer=sides["consumer"],
+            provider=sides["provider"],
+            spoiled=self._spoiled(),
+            origins_left=self.pods(),
+            remotes_left=self.remotes(),
+        )
+
+    def check(self) -> History:
+        """The history, which keeps the invariants."""
+        self.node.unit.check_alive()
+        found = self.history()
+        found.check()
+        return found
+
+    def _entries(self, cluster: LabCluster) -> list[Entry]:
+        """What the audit log has of the test's namespace and of Nodes, complete up to now."""
+        mark = uuid.uuid4().hex
+        namespace = self.namespace if cluster is self.node.consumer else self.remote_namespace
+        body = {"metadata": {"annotations": {"test.isthmus.dev/mark": mark}}}
+        cluster.api.request("PATCH", f"/api/v1/namespaces/{namespace}", body=body, content_type=MERGE)
+        offset = self.marks.audit[cluster.name]
+        wait_until(
+            lambda: mark in _text_from(cluster.audit_log, offset), what="the audit log", timeout=LONG, every=0.05
+        )
+        entries = history.read(cluster.audit_log, offset=offset)
+        return [entry for entry in entries if entry.namespace == namespace or entry.resource == "nodes"]
+
+    def _spoiled(self) -> list[Entry]:
+        found = []
+        for side, proxy in self.proxies.items():
+            user = f"system:node:{self.node.name}" if side == "consumer" else stack.provider_user(CONSUMER_ID)
+            for record in proxy.records[self.marks.records[side] :]:
+                if record.spoiled and not 200 <= record.status < 300:
+                    body = json.loads(record.body) if record.body.startswith(b"{") else {}
+                    name = body.get("metadata", {}).get("name", "")
+                    request = record.request
+                    path = f"{request.path}?{'watch' if request.watch else ''}"
+                    found.append(
+                        Entry(record.at, record.at, user, request.verb, path, "", "", name, record.status, body)
+                    )
+        return found
+
+
+def marks(node: stack.VirtualNode, proxies: dict[str, Proxy]) -> Marks:
+    """Where the logs stand now."""
+    clusters = (node.consumer, node.provider)
+    return Marks(
+        audit={cluster.name: cluster.audit_log.stat().st_size for cluster in clusters},
+        log=node.unit.log.stat().st_size,
+        records={side: len(proxy.records) for side, proxy in proxies.items()},
+    )
+
+
+def _pod_path(namespace: str, name: str, subresource: str) -> str:
+    parts = (part for part in (name, subresource) if part)
+    return "/".join((f"/api/v1/namespaces/{namespace}/pods", *parts))
+
+
+def _get(api: Api, path: str) -> Json | None:
+    try:
+        return api.request("GET", path)
+    except StatusError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _text_from(path: Path, offset: int) -> str:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode(errors="replace")
