@@ -1,15 +1,26 @@
 """Bounds on connections whose caller is not known yet, so that strangers can't exhaust memory or lock anybody out.
 
 A connection is *pending* from accept until its caller is authenticated. When a source (or the whole server) has too
-many pending connections, the oldest one is dropped and the new one taken: an honest caller proves itself within
-milliseconds and gets in even if it shares its address with the flood, as all do behind a proxy.
+many pending connections, one of them gives way to the new one: the oldest that has done its handshake and asks for
+nothing, else the oldest that has not sent a byte, else the oldest at all. An honest caller speaks at once, asks at
+once, and one with a certificate is known with the handshake, so it gets in even if it shares its address with the
+flood, as all do behind a proxy.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import enum
 from collections.abc import Callable
+
+
+class Phase(enum.IntEnum):
+    """How far a pending connection has come, in the order in which they give way."""
+
+    IDLE = 0
+    SILENT = 1
+    WORKING = 2
+    """In the handshake, or its credentials are being looked at."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -18,30 +29,31 @@ class Ticket:
 
     source: str
     drop: Callable[[], None]
+    phase: Phase = Phase.SILENT
     settled: bool = False
 
 
 class Admission:
-    """Counts pending connections per source and overall."""
+    """Counts pending connections per source and overall. Bounds are small: choosing who gives way looks at all."""
 
     def __init__(self, *, per_source: int, total: int, on_drop: Callable[[], None] = lambda: None) -> None:
         self._per_source = per_source
         self._total = total
-        self._sources: dict[str, collections.OrderedDict[Ticket, None]] = {}
-        self._pending = 0
         self._on_drop = on_drop
+        self._sources: dict[str, dict[Ticket, None]] = {}
+        self._pending = 0
 
     def __len__(self) -> int:
         return self._pending
 
     def admit(self, source: str, *, drop: Callable[[], None]) -> Ticket:
-        """Count a new connection in; may drop the oldest of its source, or of the source that has most."""
+        """Count a new connection in; may drop another of its source, or of the source that has most."""
         if len(self._sources.get(source, ())) >= self._per_source:
-            self._drop_oldest(source)
+            self._make_room(source)
         elif self._pending >= self._total:
-            self._drop_oldest(max(self._sources, key=lambda name: len(self._sources[name])))
+            self._make_room(max(self._sources, key=lambda name: len(self._sources[name])))
         ticket = Ticket(source, drop)
-        self._sources.setdefault(source, collections.OrderedDict())[ticket] = None
+        self._sources.setdefault(source, {})[ticket] = None
         self._pending += 1
         return ticket
 
@@ -56,8 +68,9 @@ class Admission:
             del self._sources[ticket.source]
         self._pending -= 1
 
-    def _drop_oldest(self, source: str) -> None:
-        ticket = next(iter(self._sources[source]))
+    def _make_room(self, source: str) -> None:
+        # Of equal phases the first, that is the oldest, is chosen.
+        ticket = min(self._sources[source], key=lambda candidate: candidate.phase)
         self.settle(ticket)
         self._on_drop()
         ticket.drop()

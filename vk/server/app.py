@@ -93,7 +93,7 @@ class ServerConfig:
     """The same for all addresses together."""
     head_timeout: float = 10.0
     """Seconds a client has for a request's head."""
-    handshake_timeout: float = 10.0
+    handshake_timeout: float = 5.0
     """Seconds a client has for the TLS handshake."""
     stream_idle_timeout: float = 4 * 3600.0
     """Seconds after which a silent exec, attach or port-forward is cut, as streamingConnectionIdleTimeout."""

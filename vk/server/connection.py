@@ -14,7 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
-from vk.server.admission import Admission, Ticket
+from vk.server.admission import Admission, Phase, Ticket
 from vk.server.authentication import Certificate, read_certificate
 
 HTTPProtocol = web.RequestHandler
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
     def request_started(self) -> None:
         """A request head is complete: no deadline until the next."""
         self._busy = True
+        self._ticket.phase = Phase.WORKING
         self._disarm()
 
     def taken_over(self) -> None:
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
     def request_ended(self) -> None:
         """The answer has been written, or the stream that took the connection over has ended."""
         self._busy = False
+        self._ticket.phase = Phase.IDLE
         if self._gone:
             self.connection_lost(None)
 
@@ -83,6 +85,9 @@ class Connection(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
         self.certificate = read_certificate(der) if der else None
+        self._ticket.phase = Phase.IDLE
+        if self.certificate is not None:
+            self.authenticated()
         self._http = self._surroundings.make_http(self.certificate is not None)
         self._http.connection_made(transport)
         self._arm()

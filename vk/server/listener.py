@@ -17,12 +17,13 @@ from typing import cast
 
 import structlog
 
-from vk.server.admission import Ticket
+from vk.server.admission import Phase, Ticket
 from vk.server.connection import Connection, Surroundings
 
 log = structlog.get_logger(__name__)
 
 _ACCEPT_PAUSE = 0.1
+_DEFER_SECONDS = 1
 _SHUTDOWN_TIMEOUT = 30.0
 """Seconds a closing connection has to take what is still buffered for it."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
@@ -36,6 +37,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        # In TLS the client speaks first: the kernel keeps those that don't for itself.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
         listening.listen(1024)
         listening.setblocking(False)
     except OSError:
@@ -86,12 +89,17 @@ class Listener:
                 # A task that is cancelled before it has begun runs none of its code.
                 task.add_done_callback(functools.partial(_close_if_cancelled, accepted))
                 ticket.drop = _canceller(task)
+                # An accept that need not wait does not give way by itself, and a flood's never has to wait.
+                await asyncio.sleep(0)
 
     async def _welcome(self, accepted: socket.socket, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
         welcomed = False
         try:
             _set_keepalive(accepted)
+            async with asyncio.timeout(self._handshake_timeout):
+                await _readable(accepted)
+            ticket.phase = Phase.WORKING
             tcp, _ = await loop.connect_accepted_socket(_Silent, accepted)
             connection = Connection(self._surroundings, ticket=ticket, tcp=tcp)
             tls = await loop.start_tls(
@@ -111,6 +119,20 @@ class Listener:
             if not welcomed:
                 self._surroundings.admission.settle(ticket)
                 accepted.close()
+
+
+async def _readable(connection: socket.socket) -> None:
+    """Wait until the client has sent something: TLS costs memory, which silence should not get."""
+    with contextlib.suppress(BlockingIOError):
+        connection.recv(1, socket.MSG_PEEK)
+        return
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
 
 
 def _canceller(task: asyncio.Task[None]) -> Callable[[], None]:

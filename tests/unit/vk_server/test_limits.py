@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.vk_server.conftest import SPDY, Kubelet, Start, eventually
 from tests.unit.vk_server.wire import read_head
-from vk.server.admission import Admission
+from vk.server.admission import Admission, Phase, Ticket
 
 
 def resident() -> int:
@@ -70,7 +70,8 @@ async def test_a10_a_flood_of_connections_is_bounded_and_exec_goes_on(start: Sta
                 during.append(await session(kubelet))
                 await asyncio.wait((flooded,), timeout=0.1)
             assert kubelet.metric("isthmus_kubelet_connections_pending") <= 64
-            assert kubelet.metric("isthmus_kubelet_connections_dropped_total") >= 400 - 64
+            if kind == "tls":
+                assert kubelet.metric("isthmus_kubelet_connections_dropped_total") >= 200
             assert await session(kubelet) < 1.0
             assert statistics.median(during) < 1.0
             assert (resident() - before) / 2**20 < 50
@@ -152,6 +153,7 @@ async def test_a10_an_answer_may_take_longer_than_a_head(start: Start) -> None:
 async def test_a10_the_handshake_has_a_deadline(start: Start) -> None:
     async with start(handshake_timeout=0.3) as kubelet:
         reader, writer = await asyncio.open_connection("127.0.0.1", kubelet.server.port)
+        writer.write(b"\x16\x03\x01")
         async with asyncio.timeout(3):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
@@ -159,23 +161,29 @@ async def test_a10_the_handshake_has_a_deadline(start: Start) -> None:
         await eventually(lambda: kubelet.metric("isthmus_kubelet_connections_pending") == 0)
 
 
-def test_a10_the_oldest_of_the_greediest_gives_way() -> None:
+def test_a10_who_gives_way() -> None:
     dropped: list[str] = []
     admission = Admission(per_source=3, total=5)
 
-    def admit(source: str, name: str) -> None:
-        admission.admit(source, drop=lambda: dropped.append(name))
+    def admit(source: str, name: str, phase: Phase = Phase.SILENT) -> Ticket:
+        ticket = admission.admit(source, drop=lambda: dropped.append(name))
+        ticket.phase = phase
+        return ticket
 
-    for number in range(4):
-        admit("flood", f"f{number}")
-    assert dropped == ["f0"]
+    admit("flood", "f0", Phase.WORKING)
+    admit("flood", "f1", Phase.SILENT)
+    admit("flood", "f2", Phase.IDLE)
+    admit("flood", "f3", Phase.WORKING)
+    assert dropped == ["f2"]
+    admit("flood", "f4", Phase.WORKING)
+    assert dropped == ["f2", "f1"]
     admit("a", "a0")
     admit("b", "b0")
     admit("c", "c0")
-    assert dropped == ["f0", "f1"]
+    assert dropped == ["f2", "f1", "f0"]
     assert len(admission) == 5
     ticket = admission.admit("d", drop=lambda: None)
-    assert dropped == ["f0", "f1", "f2"]
+    assert dropped == ["f2", "f1", "f0", "f3"]
     admission.settle(ticket)
     admission.settle(ticket)
     assert len(admission) == 4
