@@ -36,6 +36,9 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
     namespace_linger: Annotated[
         float, Meta(description="seconds that an unused namespace of ours stays at the provider")
     ] = 60.0
+    reference_linger: Annotated[
+        float, Meta(description="seconds that a copied ConfigMap or Secret stays after the last pod that named it")
+    ] = 30.0
     node_address: Annotated[
         list[str], Meta(description="IP at which the consumer's API server reaches this process (InternalIP)")
     ] = []

@@ -29,18 +29,25 @@ class Changer:
 
     async def pass_on(
         self, key: Key, origin: Object, pod: dict[str, Any], remote: dict[str, Any], *, context: ForgeContext
-    ) -> None:
-        """Bring the remote pod's mutable fields in step; a refusal for good is told on the pod, once."""
+    ) -> bool:
+        """Bring the remote pod's mutable fields in step; a refusal for good is told on the pod, once.
+
+        True if the remote pod, as given, has all that the consumer's asks for: then its status speaks of that.
+        """
+        generation = origin.metadata.generation or 0
+        refused = bool(generation) and self._ledger[key].refused_generation == generation
         found = forge_changes.changes(pod, remote, context=context)
         if not found:
-            return
+            return not refused
         meta = remote["metadata"]
-        self._reports.notes(origin, found.notes)
-        for subresource, patch in (("ephemeralcontainers", found.ephemeral), ("resize", found.resize)):
-            if patch is not None:
-                await self._send_or_report(key, origin, patch, meta, subresource=subresource)
+        if not refused:
+            self._reports.notes(origin, found.notes)
+            for subresource, patch in (("ephemeralcontainers", found.ephemeral), ("resize", found.resize)):
+                if patch is not None:
+                    await self._send_or_report(key, origin, patch, meta, subresource=subresource)
         if found.patch is not None:
             await self._send(key, found.patch, meta, subresource=None)
+        return False
 
     async def _send_or_report(
         self, key: Key, origin: Object, patch: dict[str, Any], meta: dict[str, Any], *, subresource: str
@@ -53,6 +60,7 @@ class Changer:
             log.warning("provider refused a change", pod=f"{key[0]}/{key[1]}", change=subresource, status=error.status)
             message = f"the provider refused the change ({subresource}): {error.message}"
             self._reports.event(origin, kind="Warning", reason="ChangeRefused", message=message)
+            self._ledger[key].refused_generation = origin.metadata.generation or 0
 
     async def _send(self, key: Key, patch: dict[str, Any], meta: dict[str, Any], *, subresource: str | None) -> None:
         body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": meta["uid"]}}

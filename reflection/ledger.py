@@ -31,6 +31,7 @@ class Entry:
     deleting: tuple[str, int] | None = None  # remote UID and grace period of the delete that was sent
     departed: Object | None = None  # last state of a remote pod that is gone
     reported: str = ""  # last problem told to the user, so that it is told once
+    refused_generation: int = 0  # generation of the consumer's pod of which the provider refused a change
     recreated: frozenset[str] = field(default_factory=frozenset)  # remote UIDs that were replaced
 
 

@@ -37,6 +37,18 @@ class ForeignNamespaceError(Exception):
         )
 
 
+class NamespaceGoingError(Exception):
+    """The provider's namespace is on its way out: nothing can be made in it, nor itself again, until it is gone."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"provider namespace {namespace!r} is being removed; it is made again when that is over")
+
+
+def says_lost(error: ApiError) -> bool:
+    """Whether a failed create says that its namespace is gone or going."""
+    return error.not_found or (error.forbidden and "being terminated" in error.message)
+
+
 class Namespaces:
     """Sees to it that mapped namespaces exist at the provider. Calls for one namespace are serial."""
 
@@ -50,7 +62,10 @@ class Namespaces:
         self._subject: dict[str, str] | None = None
 
     async def ensure(self, origin: str) -> str:
-        """The namespace for `origin`, made if needed. Raises `ForeignNamespaceError`, `NamespaceNotMappedError`."""
+        """The namespace for `origin`, made if needed.
+
+        Raises `ForeignNamespaceError`, `NamespaceNotMappedError`, `NamespaceGoingError`.
+        """
         remote = self._mapping.remote(origin)
         if not self._mapping.managed or remote in self._present:
             return remote
@@ -114,6 +129,8 @@ class Namespaces:
             existing = await self._provider.get(NAMESPACES, name=remote, decode=Object)
             if not self._ours(existing):
                 raise ForeignNamespaceError(remote) from error
+            if existing.metadata.deletion_timestamp:
+                raise NamespaceGoingError(remote) from error
 
     async def _bind(self, remote: str) -> None:
         """Grant ourselves the namespaced role; a provider that grants it elsewhere may refuse this."""

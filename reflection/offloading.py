@@ -21,6 +21,7 @@ from reflection.caches import CacheListeners, RemoteCaches
 from reflection.changes import Changer
 from reflection.cleanup import NamespaceCleanup
 from reflection.contexts import Contexts
+from reflection.copier import Kind
 from reflection.decode import decode_pod
 from reflection.endings import Endings
 from reflection.events import EventMirror
@@ -30,7 +31,7 @@ from reflection.ledger import Ledger
 from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import Namespaces
 from reflection.pods import Parts, PodReconciler
-from reflection.references import Kind, References, RefKey, reference_keys
+from reflection.references import References, RefKey, reference_keys
 from reflection.reports import Reports
 from reflection.settings import ReflectionSettings
 from reflection.tokens import TOKEN_FOR_LABEL, Tokens
@@ -74,7 +75,7 @@ class Offloading:
             listeners=CacheListeners(
                 pod=self._remote_changed,
                 config_map=lambda ns, change: self._copy_changed(Kind.CONFIG_MAP, ns, change),
-                secret=lambda ns, change: self._copy_changed(Kind.SECRET, ns, change),
+                secret=self._secret_changed,
                 event=self._event_changed,
                 synced=self._namespace_synced,
             ),
@@ -90,13 +91,23 @@ class Offloading:
             remote_name=self._remote_name,
             needed=self._needed,
             wake=self._wake,
+            namespace_lost=self._namespaces.forget,
+            linger=settings.reference_linger,
             registry=registry,
         )
         store = self.pods.store
         self._contexts = Contexts(settings)
         reports = Reports(consumer, recorder, self._ledger, now=self._contexts.now)
         self._events = EventMirror(store, self.caches, reports, registry=registry)
-        self._tokens = Tokens(consumer, provider, store, consumer_id=settings.consumer_id, registry=registry)
+        self._tokens = Tokens(
+            consumer,
+            provider,
+            store,
+            consumer_id=settings.consumer_id,
+            node_name=settings.node_name,
+            stored=self._stored_secret,
+            registry=registry,
+        )
         self._cleanup = NamespaceCleanup(
             provider,
             self._namespaces,
@@ -223,9 +234,18 @@ class Offloading:
         self.controller.queue.add(key, delay=STATUS_DELAY, priority=priority)
 
     def _copy_changed(self, kind: Kind, namespace: str, change: Change[ConfigMap] | Change[Secret]) -> None:
+        self.references.remote_changed(kind, namespace, change)
+
+    def _secret_changed(self, namespace: str, change: Change[Secret]) -> None:
         shown = change.new or change.old
-        if shown is not None and TOKEN_FOR_LABEL not in shown.metadata.labels:
-            self.references.remote_changed(kind, namespace, change)
+        if shown is not None and TOKEN_FOR_LABEL in shown.metadata.labels:
+            self._tokens.stored_changed(namespace, change)
+        else:
+            self._copy_changed(Kind.SECRET, namespace, change)
+
+    def _stored_secret(self, key: Key) -> Secret | None:
+        caches = self.caches.get(key[0])
+        return caches.secrets.store.get(key) if caches is not None else None
 
     def _event_changed(self, namespace: str, change: Change[Event]) -> None:
         self._events.remote_changed(namespace, change)

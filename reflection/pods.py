@@ -29,7 +29,7 @@ from reflection.forge.pod import forge_pod
 from reflection.forge.references import references
 from reflection.ledger import Ledger
 from reflection.mapping import NamespaceNotMappedError
-from reflection.namespaces import ForeignNamespaceError, Namespaces
+from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
 from reflection.references import References, reference_keys
 from reflection.reports import Reports
 from reflection.tokens import Tokens
@@ -92,6 +92,9 @@ class PodReconciler:
             remote_namespace = await self._p.namespaces.ensure(key[0])
         except (NamespaceNotMappedError, ForeignNamespaceError) as error:
             return await self._nowhere_to_go(key, origin, pod, Refused("metadata.namespace", str(error)))
+        except NamespaceGoingError as error:
+            log.info("pod waits for its namespace", pod=f"{key[0]}/{key[1]}", reason=str(error))
+            return Result(requeue_after=BLOCKED_RETRY)
         caches = self._p.caches.ensure(remote_namespace)
         if not caches.synced:
             return None  # all keys of the namespace are queued once it is
@@ -124,7 +127,7 @@ class PodReconciler:
         if started(pair.pod) and not await self._may_recreate(pair):
             return None
         if forged.token_requests:
-            await self._p.tokens.ensure(pair.key, pair.origin, forged.token_requests, namespace=pair.caches.name)
+            await self._p.tokens.ensure(pair.origin, forged.token_requests, namespace=pair.caches.name)
         return await self._create(pair, forged)
 
     def _forge(self, pair: Pair) -> ForgedPod:
@@ -186,7 +189,7 @@ class PodReconciler:
     async def _create_failed(self, pair: Pair, error: ApiError) -> Result | None:
         if error.already_exists:
             return await self._adopt(pair)
-        if error.not_found or (error.forbidden and "being terminated" in error.message):
+        if says_lost(error):
             self._p.namespaces.forget(pair.caches.name)
         if error.status >= 500 or error.throttled:
             raise error
@@ -223,12 +226,27 @@ class PodReconciler:
         entry.in_doubt = False
         remote_pod = decode_pod(remote)
         self._track_running(pair)
-        if not terminal(pair.pod) and not self._p.ledger.remote_is_behind(pair.key, remote):
-            await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
+        self._resume_tokens(pair)
+        in_step = not self._p.ledger.remote_is_behind(pair.key, remote)
+        if in_step and not terminal(pair.pod):
+            in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
         if not self._p.ledger.origin_is_behind(pair.key, pair.origin):
-            wanted = forge_status.forge_status(pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now())
+            wanted = forge_status.forge_status(
+                pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now(), in_step=in_step
+            )
             await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
         return None
+
+    def _resume_tokens(self, pair: Pair) -> None:
+        """After a restart: take up the tokens of a pod that runs already. What they are only forging it tells."""
+        namespace, tokens = pair.caches.name, self._p.tokens
+        if pair.context.api_access is None or terminal(pair.pod) or tokens.holds(pair.origin, namespace=namespace):
+            return
+        try:
+            requests = self._forge(pair).token_requests
+        except Refused:
+            return  # forged by an earlier version with other rules: it runs, and has no tokens of ours
+        tokens.resume(pair.origin, requests, namespace=namespace)
 
     def _track_running(self, pair: Pair) -> None:
         """After a restart, or when an ephemeral container was added: know what the pod names."""

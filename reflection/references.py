@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import prometheus_client
@@ -20,27 +19,15 @@ from kube.controller import Controller, Result
 from kube.errors import ApiError
 from kube.objects import ConfigMap, Secret
 from kube.reflector import Reflector
-from kube.resources import CONFIG_MAPS, SECRETS, Resource
+from kube.resources import CONFIG_MAPS, SECRETS
 from kube.store import Change, Key
 from reflection import copies, ownership
 from reflection.caches import RemoteCaches
+from reflection.copier import Copier, ForeignObjectError, Kind
 from reflection.forge.model import References as PodReferences
+from reflection.namespaces import says_lost
 
 log = structlog.get_logger(__name__)
-
-LINGER = 30.0  # seconds that a copy stays after its last pod: the next pod of a Deployment often needs it again
-
-
-class Kind(Enum):
-    """What can be referenced by a pod."""
-
-    CONFIG_MAP = "ConfigMap"
-    SECRET = "Secret"  # noqa: S105 - a kind's name, not a secret
-
-    @property
-    def resource(self) -> Resource:
-        """The API resource of this kind."""
-        return CONFIG_MAPS if self is Kind.CONFIG_MAP else SECRETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +74,19 @@ class References:
         remote_name: Callable[[RefKey], str],
         needed: Callable[[RefKey], bool],
         wake: Callable[[Key], None],
+        namespace_lost: Callable[[str], None],
+        linger: float,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._consumer = consumer
-        self._provider = provider
+        self._copier = Copier(provider, caches, consumer_id=consumer_id, node_name=node_name)
         self._caches = caches
-        self._consumer_id = consumer_id
         self._node_name = node_name
         self._remote_name = remote_name
         self._needed = needed
         self._wake = wake
+        self._namespace_lost = namespace_lost
+        self._linger = linger
         self._registry = registry
         self._known: dict[RefKey, Referenced] = {}
         self._of_pod: dict[Key, frozenset[RefKey]] = {}
@@ -143,7 +133,7 @@ class References:
         if entry is not None:
             entry.users.discard(pod)
             if not entry.users:
-                self.controller.queue.add(ref, delay=LINGER)
+                self.controller.queue.add(ref, delay=self._linger)
 
     # -- watches at the consumer
 
@@ -190,7 +180,7 @@ class References:
         shown = change.new or change.old
         key = ownership.origin_key(shown.metadata) if shown is not None else None
         if key is not None:
-            self.controller.queue.add(RefKey(kind, *key), delay=LINGER if change.initial else 0.0)
+            self.controller.queue.add(RefKey(kind, *key), delay=self._linger if change.initial else 0.0)
 
     async def reconcile(self, ref: RefKey) -> Result | None:
         """Bring the copy of one object in step, or remove it when no pod needs it any more."""
@@ -212,62 +202,34 @@ class References:
 
     async def _bring_in_step(self, ref: RefKey, entry: Referenced, source: ConfigMap | Secret | None) -> str:
         """Returns the problem in words, empty when all is well."""
-        copy = self._copy(ref.kind, entry.remote_namespace, entry.remote_name)
-        if source is None:
-            await self._remove_absent(ref, entry, copy)
-            return ""
-        if copy is not None and copies.in_step(source, copy, self._node_name):
-            return ""
+        namespace, name = entry.remote_namespace, entry.remote_name
+        copy = self._copier.cached(ref.kind, namespace, name)
         try:
-            body = self._forge(source, entry)
-        except copies.NotReflectableError as error:
+            if source is None:
+                await self._see_to_absent(ref, entry, copy)
+            elif copy is None or not copies.in_step(source, copy, self._node_name):
+                await self._copier.write(ref.kind, source, copy, namespace=namespace, name=name)
+        except (copies.NotReflectableError, ForeignObjectError) as error:
             return str(error)
-        return await self._write(ref, entry, source, copy, body)
-
-    async def _write(
-        self,
-        ref: RefKey,
-        entry: Referenced,
-        source: ConfigMap | Secret,
-        copy: ConfigMap | Secret | None,
-        body: dict[str, Any],
-    ) -> str:
-        resource, namespace = ref.kind.resource, entry.remote_namespace
-        if copy is None:
-            try:
-                await self._provider.create(resource, body, namespace=namespace)
-                return ""
-            except ApiError as error:
-                if not error.already_exists:
-                    raise
-            copy = await self._get_copy(ref.kind, namespace, entry.remote_name)
-            if not ownership.is_ours(copy.metadata, self._consumer_id):
-                return (
-                    f"provider object {resource.kind} {namespace}/{entry.remote_name} exists and is not ours; "
-                    f"rename {ref.kind.value} {ref.namespace}/{ref.name}, or remove the other one"
-                )
-            if copies.in_step(source, copy, self._node_name):
-                return ""  # our own write, which the cache has yet to show
-        if copies.needs_replacement(source, copy):
-            await self._delete_copy(ref.kind, namespace, copy)
-            await self._provider.create(resource, body, namespace=namespace)
-            return ""
-        kept = {k: v for k, v in copy.metadata.annotations.items() if k.startswith(ownership.USED_BY_PREFIX)}
-        body["metadata"]["annotations"] = {**kept, **body["metadata"]["annotations"]}
-        body["metadata"]["resourceVersion"] = copy.metadata.resource_version
-        await self._provider.replace(resource, body, name=entry.remote_name, namespace=namespace)
+        except ApiError as error:
+            if says_lost(error):
+                self._namespace_lost(namespace)
+                for pod in entry.users:
+                    self._wake(pod)
+            raise
         return ""
 
-    async def _remove_absent(self, ref: RefKey, entry: Referenced, copy: ConfigMap | Secret | None) -> None:
+    async def _see_to_absent(self, ref: RefKey, entry: Referenced, copy: ConfigMap | Secret | None) -> None:
         """The consumer has no such object: remove the copy, but only once a GET has said so too."""
         if copy is None:
+            await self._copier.check_absent(ref.kind, entry.remote_namespace, entry.remote_name)
             return
         try:
             await self._consumer.get(ref.kind.resource, name=ref.name, namespace=ref.namespace)
         except ApiError as error:
             if not error.not_found:
                 raise
-            await self._delete_copy(ref.kind, entry.remote_namespace, copy)
+            await self._copier.delete(ref.kind, copy)
             return
         self.controller.queue.add(ref, delay=5.0)  # it is there after all: the watch will tell
 
@@ -276,51 +238,8 @@ class References:
             return  # a pod names it that has not been through its reconcile yet; that will track it
         remote_name = self._remote_name(ref)
         for caches in self._caches.values():
-            copy = self._copy(ref.kind, caches.name, remote_name)
+            copy = self._copier.cached(ref.kind, caches.name, remote_name)
             if copy is not None and ownership.origin_key(copy.metadata) == (ref.namespace, ref.name):
-                await self._give_up(ref.kind, caches.name, copy)
+                await self._copier.give_up(ref.kind, copy)
         if entry is not None and not entry.users:
             self._stop(ref)
-
-    async def _give_up(self, kind: Kind, namespace: str, copy: ConfigMap | Secret) -> None:
-        if not ownership.other_users(copy.metadata, self._node_name):
-            await self._delete_copy(kind, namespace, copy)
-            return
-        own = ownership.used_by(self._node_name)
-        if own in copy.metadata.annotations:
-            await self._provider.patch(
-                kind.resource, {"metadata": {"annotations": {own: None}}}, name=copy.metadata.name, namespace=namespace
-            )
-
-    async def _delete_copy(self, kind: Kind, namespace: str, copy: ConfigMap | Secret) -> None:
-        meta = copy.metadata
-        try:
-            await self._provider.delete(
-                kind.resource,
-                name=meta.name,
-                namespace=namespace,
-                uid=meta.uid,
-                resource_version=meta.resource_version,
-            )
-        except ApiError as error:
-            if not error.not_found:
-                raise
-
-    async def _get_copy(self, kind: Kind, namespace: str, name: str) -> ConfigMap | Secret:
-        if kind is Kind.CONFIG_MAP:
-            return await self._provider.get(CONFIG_MAPS, name=name, namespace=namespace, decode=ConfigMap)
-        return await self._provider.get(SECRETS, name=name, namespace=namespace, decode=Secret)
-
-    def _copy(self, kind: Kind, namespace: str, name: str) -> ConfigMap | Secret | None:
-        caches = self._caches.get(namespace)
-        if caches is None:
-            return None
-        store = caches.config_maps.store if kind is Kind.CONFIG_MAP else caches.secrets.store
-        return store.get((namespace, name))
-
-    def _forge(self, source: ConfigMap | Secret, entry: Referenced) -> dict[str, Any]:
-        metadata = copies.copy_metadata(source.metadata, consumer_id=self._consumer_id, node_name=self._node_name)
-        where = {"namespace": entry.remote_namespace, "name": entry.remote_name}
-        if isinstance(source, Secret):
-            return copies.forge_secret(source, metadata=metadata, **where)
-        return copies.forge_config_map(source, metadata=metadata, **where)

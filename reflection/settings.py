@@ -25,5 +25,7 @@ class ReflectionSettings:
     """Host and port of the consumer's API server as the provider's pods reach it; None: pods get no token."""
     namespace_linger: float = 60.0
     """Seconds that an unused namespace of ours stays at the provider."""
+    reference_linger: float = 30.0
+    """Seconds that a copy of a ConfigMap or Secret stays after its last pod: the next pod often needs it again."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)
     """Addresses that a provider must not claim for its pods (API servers, DNS)."""

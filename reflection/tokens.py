@@ -1,14 +1,15 @@
 """Service account tokens for pods at the provider, with `--api-access` only.
 
 Each token is short-lived and bound to the consumer's pod (TokenRequest), so it dies with the pod wherever it was
-copied to. It is renewed at 80 % of its life, as a kubelet does (pkg/kubelet/token/token_manager.go).
+copied to. It is renewed at 80 % of its life, as a kubelet does (pkg/kubelet/token/token_manager.go). All tokens of one
+pod incarnation are in one Secret, which says whose it is and when its first token expires: a restart resumes by that.
 """
 
 from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +20,10 @@ import structlog
 from kube.client import Client
 from kube.controller import Controller, Result
 from kube.errors import ApiError
-from kube.objects import Object
+from kube.objects import Object, Secret
 from kube.resources import SECRETS, SERVICE_ACCOUNTS
-from kube.store import Key, Store
+from kube.store import Change, Key, Store
+from reflection import ownership, proof
 from reflection.decode import decode_pod
 from reflection.forge import names
 from reflection.forge.model import TokenSpec
@@ -31,17 +33,21 @@ log = structlog.get_logger(__name__)
 RENEW_AT = 0.8
 """Share of a token's life after which it is renewed; a jitter of up to a tenth comes off."""
 TOKEN_FOR_LABEL = "offloading.isthmus.dev/token-for"  # noqa: S105 - a label's name
+EXPIRES = "offloading.isthmus.dev/expires"
+"""Annotation of a token Secret: when the first of its tokens expires."""
 SHORTEST = 60.0
+STRAY_DELAY = 10.0
+"""Seconds that a token Secret nobody holds is left for its pod to claim, at the start."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Held:
-    """The tokens of one pod."""
+    """The tokens of one pod incarnation."""
 
+    pod: Key
     uid: str
     service_account: str
     specs: tuple[TokenSpec, ...]
-    namespace: str
 
 
 def renew_in(expiration: str, *, now: datetime) -> float:
@@ -51,7 +57,7 @@ def renew_in(expiration: str, *, now: datetime) -> float:
 
 
 class Tokens:
-    """Requests, stores, renews and removes the tokens of offloaded pods."""
+    """Requests, stores, renews and removes the tokens of offloaded pods, by key of their Secret at the provider."""
 
     def __init__(
         self,
@@ -60,108 +66,192 @@ class Tokens:
         pods: Store[Object],
         *,
         consumer_id: str,
+        node_name: str,
+        stored: Callable[[Key], Secret | None],
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
+        """`stored` gives a Secret of this consumer at the provider, as the caches show it."""
         self._consumer = consumer
         self._provider = provider
         self._pods = pods
+        self._node_name = node_name
+        self._stored = stored
         self._labels = {
             names.MANAGED_BY_LABEL: names.MANAGED_BY,
             names.CONSUMER_LABEL: names.label_value(consumer_id),
+            names.NODE_LABEL: names.label_value(node_name),
         }
         self._held: dict[Key, Held] = {}
+        self._of_pod: dict[Key, set[Key]] = {}
         self.controller: Controller[Key] = Controller("tokens", self._renew, registry=registry)
 
     async def run(self) -> None:
         """Renew tokens; ends only by cancellation or a programming error."""
         await self.controller.run()
 
-    def holds(self, key: Key, uid: str) -> bool:
+    def holds(self, origin: Object, *, namespace: str) -> bool:
         """Whether this pod's tokens are in our care."""
-        held = self._held.get(key)
-        return held is not None and held.uid == uid
+        return _secret_key(origin, namespace) in self._held
 
-    async def ensure(self, key: Key, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
+    async def ensure(self, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
         """Have the tokens of a pod at the provider before the pod is created there."""
-        if self.holds(key, origin.metadata.uid):
+        if self.holds(origin, namespace=namespace):
             return
-        account = decode_pod(origin)["spec"].get("serviceAccountName") or "default"
-        self._held[key] = Held(origin.metadata.uid, account, tuple(specs), namespace)
+        key, held = self._hold(origin, specs, namespace)
         try:
-            expiration = await self._store_tokens(key, self._held[key])
+            expiration = await self._store_tokens(key, held)
         except BaseException:
-            self._held.pop(key, None)
+            self._let_go(key, held)
             raise
         self.controller.queue.add(key, delay=renew_in(expiration, now=datetime.now(UTC)))
 
-    def resume(self, key: Key, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
-        """After a restart: renew soon, for when the tokens expire is not known."""
-        if not self.holds(key, origin.metadata.uid):
-            account = decode_pod(origin)["spec"].get("serviceAccountName") or "default"
-            self._held[key] = Held(origin.metadata.uid, account, tuple(specs), namespace)
+    def resume(self, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
+        """Take up the tokens of a pod that runs already; renewed at once if it is not known when they expire."""
+        if self.holds(origin, namespace=namespace):
+            return
+        key, held = self._hold(origin, specs, namespace)
+        if held.specs:
+            secret = self._stored(key)
+            expires = secret.metadata.annotations.get(EXPIRES, "") if secret is not None else ""
+            self.controller.queue.add(key, delay=_delay(expires))
+
+    def pod_gone(self, pod: Key) -> None:
+        """Both pods are gone: remove the tokens' Secret."""
+        for key in self._of_pod.get(pod, ()):
             self.controller.queue.add(key)
 
-    def pod_gone(self, key: Key) -> None:
-        """Both pods are gone: remove the tokens' Secret."""
-        if key in self._held:
-            self.controller.queue.add(key)
+    def stored_changed(self, namespace: str, change: Change[Secret]) -> None:
+        """A token Secret of this consumer changed: one that is lost is written again, a stray one removed."""
+        held = (namespace, change.key[1]) in self._held
+        if held and change.new is None:
+            self.controller.queue.add((namespace, change.key[1]))
+        elif change.new is not None and not held and self._is_own(change.new):
+            self.controller.queue.add((namespace, change.key[1]), delay=STRAY_DELAY)
+
+    def _hold(self, origin: Object, specs: Iterable[TokenSpec], namespace: str) -> tuple[Key, Held]:
+        pod = (origin.metadata.namespace, origin.metadata.name)
+        account = decode_pod(origin)["spec"].get("serviceAccountName") or "default"
+        key, held = _secret_key(origin, namespace), Held(pod, origin.metadata.uid, account, tuple(specs))
+        self._held[key] = held
+        self._of_pod.setdefault(pod, set()).add(key)
+        return key, held
+
+    def _let_go(self, key: Key, held: Held) -> None:
+        self._held.pop(key, None)
+        keys = self._of_pod.get(held.pod, set())
+        keys.discard(key)
+        if not keys:
+            self._of_pod.pop(held.pod, None)
 
     async def _renew(self, key: Key) -> Result | None:
         held = self._held.get(key)
         if held is None:
+            await self._remove_stray(key)
             return None
-        pod = self._pods.get(key)
+        pod = self._pods.get(held.pod)
         if pod is None or pod.metadata.uid != held.uid:
-            await self._remove(held)
-            self._held.pop(key, None)
+            if await self._is_gone(held.pod, held.uid):
+                await self._remove(key, held)
+                return None
+            return Result(requeue_after=SHORTEST)
+        if not held.specs:
             return None
         if pod.metadata.deletion_timestamp:
             return Result(requeue_after=SHORTEST)
         expiration = await self._store_tokens(key, held)
         return Result(requeue_after=renew_in(expiration, now=datetime.now(UTC)))
 
-    async def _remove(self, held: Held) -> None:
-        for secret in {spec.secret for spec in held.specs}:
-            try:
-                await self._provider.delete(SECRETS, name=secret, namespace=held.namespace)
-            except ApiError as error:
-                if not error.not_found:
-                    raise
+    async def _is_gone(self, pod: Key, uid: str) -> bool:
+        state = await proof.origin_state(self._consumer, self._pods, pod, uid=uid, node_name=self._node_name)
+        return state is proof.Origin.GONE
+
+    async def _remove(self, key: Key, held: Held) -> None:
+        if held.specs:
+            await self._delete(key)
+        self._let_go(key, held)
+
+    async def _remove_stray(self, key: Key) -> None:
+        """Nobody holds this Secret: its pod ended while this process was down. Removed on proof of that."""
+        secret = self._stored(key)
+        if secret is None or not self._is_own(secret):
+            return
+        pod, uid = ownership.origin_key(secret.metadata), ownership.origin_uid(secret.metadata)
+        if pod is not None and uid is not None and await self._is_gone(pod, uid):
+            log.info("removing the tokens of a pod that is gone", pod=f"{pod[0]}/{pod[1]}", secret=key[1])
+            await self._delete(key, uid=secret.metadata.uid)
+
+    def _is_own(self, secret: Secret) -> bool:
+        labels = secret.metadata.labels
+        return TOKEN_FOR_LABEL in labels and labels.get(names.NODE_LABEL) == self._labels[names.NODE_LABEL]
+
+    async def _delete(self, key: Key, *, uid: str | None = None) -> None:
+        try:
+            await self._provider.delete(SECRETS, name=key[1], namespace=key[0], uid=uid)
+        except ApiError as error:
+            if not error.not_found:
+                raise
 
     async def _store_tokens(self, key: Key, held: Held) -> str:
         """Request all tokens of a pod and write them; returns when the first of them expires."""
-        data: dict[str, dict[str, str]] = {}
+        data: dict[str, str] = {}
         expirations = []
         for spec in held.specs:
-            status = await self._request(key, held, spec)
-            data.setdefault(spec.secret, {})[spec.key] = base64.b64encode(status["token"].encode()).decode()
+            status = await self._request(held, spec)
+            data[spec.key] = base64.b64encode(status["token"].encode()).decode()
             expirations.append(str(status["expirationTimestamp"]))
-        for secret, tokens in data.items():
-            await self._write(secret, held, tokens)
-        return min(expirations)
+        first = min(expirations)
+        await self._write(key, held, data, expires=first)
+        return first
 
-    async def _request(self, key: Key, held: Held, spec: TokenSpec) -> dict[str, Any]:
+    async def _request(self, held: Held, spec: TokenSpec) -> dict[str, Any]:
+        namespace, name = held.pod
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
             "spec": {
                 "audiences": [spec.audience] if spec.audience else [],
                 "expirationSeconds": spec.expiration_seconds,
-                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": key[1], "uid": held.uid},
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": held.uid},
             },
         }
         answer: dict[str, Any] = await self._consumer.create(
-            SERVICE_ACCOUNTS, body, name=held.service_account, namespace=key[0], subresource="token"
+            SERVICE_ACCOUNTS, body, name=held.service_account, namespace=namespace, subresource="token"
         )
         status: dict[str, Any] = answer["status"]
         return status
 
-    async def _write(self, secret: str, held: Held, tokens: dict[str, str]) -> None:
+    async def _write(self, key: Key, held: Held, tokens: dict[str, str], *, expires: str) -> None:
+        namespace, name = key
+        annotations = {
+            names.ORIGIN_NAMESPACE: held.pod[0],
+            names.ORIGIN_NAME: held.pod[1],
+            names.ORIGIN_UID: held.uid,
+            EXPIRES: expires,
+        }
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": secret, "labels": {**self._labels, TOKEN_FOR_LABEL: held.uid}},
+            "metadata": {
+                "name": name,
+                "labels": {**self._labels, TOKEN_FOR_LABEL: held.uid},
+                "annotations": annotations,
+            },
             "type": "Opaque",
             "data": tokens,
         }
-        await self._provider.apply(SECRETS, body, name=secret, namespace=held.namespace, field_manager="isthmus-tokens")
+        await self._provider.apply(SECRETS, body, name=name, namespace=namespace, field_manager="isthmus-tokens")
+
+
+def _secret_key(origin: Object, namespace: str) -> Key:
+    """Where the tokens of this very pod are kept at the provider."""
+    return namespace, names.token_secret_name(origin.metadata.name, origin.metadata.uid)
+
+
+def _delay(expires: str) -> float:
+    """Seconds until tokens are renewed that were found in a Secret; 0 if it does not say when they expire."""
+    try:
+        expiration = datetime.fromisoformat(expires)
+    except ValueError:
+        return 0.0
+    left = (expiration - datetime.now(UTC)).total_seconds() if expiration.tzinfo is not None else 0.0
+    return renew_in(expires, now=datetime.now(UTC)) if left > SHORTEST else 0.0
