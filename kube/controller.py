@@ -74,7 +74,7 @@ class Controller(Generic[K]):
 
     async def _work(self, key: K) -> None:
         began = time.monotonic()
-        self._wait_seconds.observe(max(0.0, asyncio.get_running_loop().time() - self.queue.due_since(key)))
+        self._wait_seconds.observe(self.queue.waited(key))
         self._busy.inc()
         try:
             with structlog.contextvars.bound_contextvars(controller=self.name):

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import itertools
 import random
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -57,8 +58,10 @@ class _State(Generic[K]):
 class WorkQueue(Generic[K]):
     """See the module. Not thread-safe: one event loop."""
 
-    def __init__(self, *, clock: Callable[[], float] | None = None, rng: Callable[[], float] = random.random) -> None:
-        self._given_clock = clock
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, rng: Callable[[], float] = random.random
+    ) -> None:
+        self._now = clock
         self._rng = rng
         self._state: _State[K] = _State()
         self._ready: list[tuple[Priority, int, K]] = []
@@ -100,9 +103,9 @@ class WorkQueue(Generic[K]):
                 return key
             await self._wait()
 
-    def due_since(self, key: K) -> float:
-        """When the key that is being worked on became due, by the queue's clock."""
-        return self._state.working[key]
+    def waited(self, key: K) -> float:
+        """Seconds from when a key that is being worked on became due until now."""
+        return max(0.0, self._now() - self._state.working[key])
 
     def done(self, key: K) -> None:
         """The work on `key` ended. If it was added meanwhile it is planned now."""
@@ -122,9 +125,6 @@ class WorkQueue(Generic[K]):
     def forget(self, key: K) -> None:
         """The work on `key` succeeded: its next failure starts with a short delay again."""
         self._state.attempts.pop(key, None)
-
-    def _now(self) -> float:
-        return self._given_clock() if self._given_clock is not None else asyncio.get_running_loop().time()
 
     def _plan(self, key: K, due: float, priority: Priority) -> None:
         token = next(self._tokens)

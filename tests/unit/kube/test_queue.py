@@ -74,7 +74,7 @@ class QueueMachine(RuleBasedStateMachine):
         best = min(self.planned[each].priority for each in ready)
         assert self.planned[key].priority == best
         assert key not in self.working
-        assert self.queue.due_since(key) == self.planned[key].due
+        assert self.queue.waited(key) == self.now - self.planned[key].due
         del self.planned[key]
         self.working.add(key)
 
