@@ -14,7 +14,7 @@ from tests.kubectl import Kubectl
 def vnode(lab: Lab) -> Iterator[stack.VirtualNode]:
     """A running virtual node `virtual-1` with the rights of deploy/rbac."""
     stack.grant(lab.provider, consumer_id="lab")
-    node = stack.start(lab, options=["--namespace-linger=1"], log_level="debug")
+    node = stack.start(lab, options=["--namespace-linger=1", "--reference-linger=1"], log_level="debug")
     node.wait_ready()
     node.wait_serving()
     yield node
