@@ -16,7 +16,7 @@ from kube.controller import Result
 from kube.errors import ApiError, TransportError
 from kube.objects import Object
 from kube.resources import PODS
-from kube.store import Key, Store
+from kube.store import Evidence, Key, Store
 from reflection import ownership
 from reflection.caches import RemoteCaches, RemoteNamespace
 from reflection.changes import Changer
@@ -40,6 +40,10 @@ REFUSED_RETRY = 60.0
 """Seconds until a pod that can't be offloaded as it is is tried again: the provider may have changed."""
 BLOCKED_RETRY = 1.0
 """Seconds until a pod is tried again whose name is still taken by a predecessor."""
+ENDING_RETRY = 5.0
+"""Seconds until a remote pod is asked for again that is being deleted and that the cache wrongly lacks."""
+DOUBT_RETRY = 60.0
+"""The same for one that runs: nothing hangs on it, and the cache will show it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,19 @@ class PodReconciler:
 
     async def _decide(self, pair: Pair) -> Result | None:
         remote = self._p.ledger.remote(pair.key, pair.caches.pods.store, pair.remote_key)
+        if remote is None and self._only_unlisted(pair):
+            remote = await self._find_remote(pair)
+            if remote is not None:
+                retry = ENDING_RETRY if pair.origin.metadata.deletion_timestamp else DOUBT_RETRY
+                return await self._act(pair, remote) or Result(requeue_after=retry)
+        return await self._act(pair, remote)
+
+    def _only_unlisted(self, pair: Pair) -> bool:
+        """Whether a list lacked the remote pod and no watch told of its end: lists can be wrong (fault F12)."""
+        tombstone = pair.caches.pods.store.tombstone(pair.remote_key)
+        return tombstone is not None and tombstone.evidence is not Evidence.WATCH
+
+    async def _act(self, pair: Pair, remote: Object | None) -> Result | None:
         if remote is not None and ownership.origin_uid(remote.metadata) != pair.origin.metadata.uid:
             await self._p.endings.remove_orphan(pair.key, remote)
             return Result(requeue_after=BLOCKED_RETRY)

@@ -52,8 +52,15 @@ def between(lab: Lab) -> Iterator[tuple[Proxy, Proxy, Relay]]:
 
 @pytest.fixture(scope="session")
 def spoiled_node(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[stack.VirtualNode]:
-    servers = {"consumer_server": between[0].url, "provider_server": between[1].url}
-    with _node(stack.start(lab, node=SPOILED, consumer_id=CONSUMER_ID, options=_OPTIONS, **servers)) as node:
+    started = stack.start(
+        lab,
+        node=SPOILED,
+        consumer_id=CONSUMER_ID,
+        options=_OPTIONS,
+        consumer_server=between[0].url,
+        provider_server=between[1].url,
+    )
+    with _node(started) as node:
         yield node
 
 

@@ -12,9 +12,7 @@ def test_f12_i3_an_empty_list_of_the_consumer_deletes_nothing(spoiled: World) ->
     rule = proxy.add(rules.empty_list(), path="^/api/v1/pods$", verb="list")
     spoiled.list_again("consumer", path="/api/v1/pods", streaming=False)
     spoiled.until(lambda: rule.hits, what="the empty list")
-    for name in NAMES:
-        asked = f"/{spoiled.namespace}/pods/{name}$"
-        spoiled.until(lambda asked=asked: proxy.seen(path=asked, verb="get", since=since), what=f"doubts about {name}")
+    spoiled.until_asked("consumer", *NAMES, since=since)
     proxy.clear()
     spoiled.list_again("consumer", path="/api/v1/pods")
     spoiled.running("d")
@@ -33,9 +31,7 @@ def test_f12_i1_i2_an_empty_list_of_the_provider_loses_nothing(spoiled: World) -
     since = len(proxy.records)
     spoiled.list_again("provider", path=path.rstrip("$"), streaming=False)
     spoiled.until(lambda: rule.hits, what="the empty list")
-    for name in NAMES:
-        asked = f"/{spoiled.remote_namespace}/pods/{name}$"
-        spoiled.until(lambda asked=asked: proxy.seen(path=asked, verb="get", since=since), what=f"doubts about {name}")
+    spoiled.until_asked("provider", *NAMES, since=since)
     spoiled.delete("a")
     spoiled.until_gone("a")
     proxy.clear()

@@ -211,6 +211,16 @@ class World:
         wanted = {"event": event, **fields}.items()
         return [line for line in lines if wanted <= line.items()]
 
+    def until_asked(self, side: str, *names: str, since: int) -> None:
+        """Until the node has asked an API server for each of these pods itself, after the record `since`."""
+        namespace = self.namespace if side == "consumer" else self.remote_namespace
+        proxy = self.proxies[side]
+
+        def asked(name: str) -> bool:
+            return bool(proxy.seen(path=f"/{namespace}/pods/{name}$", verb="get", since=since))
+
+        self.until(lambda: all(map(asked, names)), what=f"doubts about {names}")
+
     # -- the consumer's pods seen by the node through its proxy
 
     def list_again(self, side: str, *, path: str, streaming: bool = True) -> None:
