@@ -78,7 +78,7 @@ class Client:
     ) -> AbstractAsyncContextManager["Client"]:
         """Hold a client for the time of the ``async with``. Nothing is sent before the first request.
 
-        ``limiter`` bounds ordinary requests, all but watches, streams, upgrades, leases and reviews.
+        ``limiter`` bounds ordinary requests, all but watches, streams, upgrades, leases, nodes and reviews.
         """
         return _connected(
             credentials,
@@ -339,7 +339,7 @@ class Client:
             resource=resource.plural,
             params=params,
             timeout=timeout,
-            limited=resource.group not in _UNLIMITED_GROUPS,
+            limited=_limited(resource),
         )
 
     def _write(
@@ -361,7 +361,7 @@ class Client:
             params=params,
             body=body if isinstance(body, bytes) else msgspec.json.encode(body),
             content_type=content_type,
-            limited=resource.group not in _UNLIMITED_GROUPS,
+            limited=_limited(resource),
         )
 
     async def _object(self, request: Request, resource: Resource, *, subresource: str | None, decode: type[T]) -> T:
@@ -378,6 +378,11 @@ async def _connected(
         credentials, name=name, user_agent=user_agent, limiter=limiter, metrics=metrics
     ) as sender:
         yield Client(sender)
+
+
+def _limited(resource: Resource) -> bool:
+    """Heartbeats (leases, nodes) and the questions on which others' requests wait are not held by a burst of pods."""
+    return resource.group not in _UNLIMITED_GROUPS and resource.plural != "nodes"
 
 
 def selectors(label_selector: str, field_selector: str) -> list[tuple[str, str]]:
