@@ -62,6 +62,10 @@ class Controller(Generic[K]):
 
     async def run(self) -> None:
         """Until cancelled. Reconciles in flight are cancelled too; what they did is found by the next look."""
+        with structlog.contextvars.bound_contextvars(controller=self.name):  # tasks inherit it
+            await self._dispatch()
+
+    async def _dispatch(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._slots.acquire()
@@ -77,8 +81,7 @@ class Controller(Generic[K]):
         self._wait_seconds.observe(self.queue.waited(key))
         self._busy.inc()
         try:
-            with structlog.contextvars.bound_contextvars(controller=self.name):
-                outcome = await self._attempt(key)
+            outcome = await self._attempt(key)
             self._metrics.reconciles.labels(self.name, outcome).inc()
         finally:
             self._busy.dec()

@@ -86,6 +86,10 @@ class Store(Generic[T]):
         """The objects for which the index function ``name`` gave ``value``. KeyError for an unknown index."""
         return [self._items[key] for key in self._indexes[name].get(value, ())]
 
+    def any_by_index(self, name: str, value: str) -> bool:
+        """Whether `by_index` would give anything, at no cost."""
+        return bool(self._indexes[name].get(value))
+
     def tombstone(self, key: Key) -> Tombstone | None:
         """What is known of the last object of this name that left; None when long ago or never."""
         return self._tombstones.get(key)

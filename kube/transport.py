@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass
 
 import aiohttp
+from prometheus_client import Counter, Histogram
 from yarl import URL
 
 from kube import backoff, errors, metrics
@@ -106,6 +107,8 @@ class Transport:
         self.user_agent = user_agent
         self.limiter = limiter
         self.metrics = metrics
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
         metrics.client_limit.labels(name).set_function(lambda: limiter.limit)
 
     async def request(self, request: Request) -> bytes:
@@ -149,7 +152,17 @@ class Transport:
 
     def count(self, verb: str, resource: str, code: str) -> None:
         """Count a request in the metrics."""
-        self.metrics.requests.labels(self.name, verb, resource, code).inc()
+        counter = self._counters.get((verb, resource, code))
+        if counter is None:  # labels() is slow, and the combinations are few
+            counter = self.metrics.requests.labels(self.name, verb, resource, code)
+            self._counters[verb, resource, code] = counter
+        counter.inc()
+
+    def _time(self, verb: str, seconds: float) -> None:
+        timer = self._timers.get(verb)
+        if timer is None:
+            timer = self._timers[verb] = self.metrics.request_seconds.labels(self.name, verb)
+        timer.observe(seconds)
 
     async def _authenticated(self, request: Request) -> bytes:
         access = await self.credentials.access()
@@ -177,7 +190,7 @@ class Transport:
                 after = errors.parse_retry_after(headers.get("Retry-After"))
                 self.limiter.observe(status, took, retry_after=after)
         self.count(request.verb, request.resource, str(status))
-        self.metrics.request_seconds.labels(self.name, request.verb).observe(took)
+        self._time(request.verb, took)
         return status, headers, body
 
     async def _send(self, access: Access, request: Request) -> tuple[int, Mapping[str, str], bytes]:
@@ -235,7 +248,6 @@ async def connect(
         auto_decompress=False,
         trust_env=False,
         read_bufsize=256 * 1024,
-        skip_auto_headers=("Accept-Encoding",),
     ) as session:
         yield Transport(
             session, credentials=credentials, name=name, user_agent=user_agent, limiter=limiter, metrics=metrics

@@ -165,7 +165,8 @@ async def test_f15_others_wait_too_but_heartbeats_do_not(api: FakeApi, client: C
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.get(CONFIG_MAPS, namespace="ns", name="other")
-    await client.get(LEASES, namespace="ns", name="l")
+    async with asyncio.timeout(5):
+        await client.get(LEASES, namespace="ns", name="l")
 
 
 async def test_401_reads_credentials_anew_once(api: FakeApi) -> None:
@@ -199,7 +200,7 @@ async def test_401_that_stays_is_an_error_after_two_requests(api: FakeApi, clien
 
 async def test_a31_redirects_are_not_followed_and_cookies_not_kept(api: FakeApi, client: Client) -> None:
     async def script(request: web.Request) -> web.Response:
-        headers = {"Location": f"{api.url}/elsewhere", "Set-Cookie": "a=b"}
+        headers = {"Location": f"{api.url}/elsewhere", "Set-Cookie": "a=b; Path=/"}
         return web.Response(status=307, headers=headers)
 
     api.script = script

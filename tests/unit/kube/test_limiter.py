@@ -59,13 +59,27 @@ async def test_waiters_are_served_in_order_and_cancelled_ones_keep_no_slot() -> 
     tasks = [asyncio.create_task(hold(number)) for number in range(5)]
     await until(lambda: order == [0])
     tasks[1].cancel()
-    await asyncio.sleep(0)
-    # Cancelled at the very moment the slot becomes its own.
     release.set()
-    await asyncio.wait({tasks[0]})
-    tasks[2].cancel()
     await asyncio.wait(tasks)
-    assert order[-2:] == [3, 4]
+    assert order == [0, 2, 3, 4]
+    assert limiter.in_flight == 0
+
+
+async def test_a_waiter_cancelled_when_the_slot_is_just_its_own_hands_it_on() -> None:
+    limiter = AdaptiveLimiter(start=1)
+
+    async def request() -> None:
+        async with limiter:
+            pass
+
+    async with asyncio.TaskGroup() as group:
+        async with limiter:
+            first = group.create_task(request())
+            second = group.create_task(request())
+            await asyncio.sleep(0)
+        first.cancel()
+    assert first.cancelled()
+    assert not second.cancelled()
     assert limiter.in_flight == 0
 
 

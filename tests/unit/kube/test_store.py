@@ -50,6 +50,7 @@ def test_f8_a_replayed_delete_does_not_kill_the_living() -> None:
     store = _store(_item("a", 55, uid="new"))
     assert store.remove(_item("a", 54, uid="old").metadata) is None
     assert store.remove(_item("a", 54, uid="new").metadata) is None
+    assert store.remove(_item("a", 56, uid="old").metadata) is None
     assert store.get(A) is not None
 
 
