@@ -23,6 +23,26 @@ def decode_pod(envelope: Object) -> dict[str, Any]:
     }
 
 
+class _Phase(msgspec.Struct):
+    """The one field of a status that `starting` looks at, whatever the provider made of it."""
+
+    phase: Any = None
+
+
+_phase_decoder = msgspec.json.Decoder(_Phase)
+
+
+def starting(envelope: Object) -> bool:
+    """Whether the pod is not being deleted and its phase is Pending or not set: read without decoding all of it."""
+    if envelope.metadata.deletion_timestamp:
+        return False
+    try:
+        phase = _phase_decoder.decode(envelope.status).phase if envelope.status else None
+    except msgspec.DecodeError:
+        return False
+    return phase is None or phase in ("", "Pending")
+
+
 def terminal(pod: dict[str, Any]) -> bool:
     """Whether the pod ran to its end."""
     return pod["status"].get("phase") in TERMINAL_PHASES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ FORCED_GRACE = 1
 containers are dead, so that a successor of the same name never runs beside it (invariant I2)."""
 DOUBT_RETRY = 5.0
 """Seconds until a remote pod is looked at again whose origin turned out to be alive."""
+REMOVAL_RETRY = 10.0
+"""Seconds for which the watch may take to show that a consumer's object is gone before its removal is sent again."""
 
 
 class Endings:
@@ -72,8 +75,7 @@ class Endings:
                 key, context.remote_namespace, uid
             ):
                 return Result(requeue_after=0.0)
-            await self._confirm(key, origin, pod, context)
-            return None
+            return await self._confirm(key, origin, pod, context)
         grace = origin.metadata.deletion_grace_period_seconds
         await self._delete_remote(key, remote, grace=30 if grace is None else grace)
         return None
@@ -111,8 +113,10 @@ class Endings:
         await self._delete_remote(key, remote, grace=FORCED_GRACE)
         return None
 
-    async def remove_origin(self, key: Key, origin: Object) -> None:
+    async def remove_origin(self, key: Key, origin: Object) -> Result | None:
         """Nothing is left at the provider: let the consumer's object go (grace 0, this UID only)."""
+        if self._is_removed(key, origin):
+            return Result(requeue_after=REMOVAL_RETRY)
         try:
             await self._consumer.delete(
                 PODS, name=key[1], namespace=key[0], uid=origin.metadata.uid, grace_period_seconds=0
@@ -121,6 +125,15 @@ class Endings:
             if not (error.not_found or error.status == 409):
                 raise
         self._forget(key)
+        self._ledger[key].removed = (origin.metadata.uid, time.monotonic())
+        return None
+
+    def _is_removed(self, key: Key, origin: Object) -> bool:
+        """Whether the consumer accepted the removal a moment ago, and its watch has yet to show it."""
+        entry = self._ledger.peek(key)
+        if entry is None or entry.removed is None or entry.removed[0] != origin.metadata.uid:
+            return False
+        return time.monotonic() - entry.removed[1] < REMOVAL_RETRY
 
     def _seen_to_go(self, key: Key, namespace: str) -> bool:
         """Whether the watch said that the remote pod was deleted: then there is no need to ask."""
@@ -167,12 +180,14 @@ class Endings:
                 raise
         entry.deleting = (meta.uid, grace)
 
-    async def _confirm(self, key: Key, origin: Object, pod: dict[str, Any], context: ForgeContext) -> None:
+    async def _confirm(self, key: Key, origin: Object, pod: dict[str, Any], context: ForgeContext) -> Result | None:
         """The remote pod is gone: send its last status, then remove the consumer's object."""
+        if self._is_removed(key, origin):
+            return Result(requeue_after=REMOVAL_RETRY)
         wanted = self._final_status(key, pod, context)
         if wanted is not None:
             await self._reports.status(key, origin, pod, wanted)
-        await self.remove_origin(key, origin)
+        return await self.remove_origin(key, origin)
 
     def _final_status(self, key: Key, pod: dict[str, Any], context: ForgeContext) -> dict[str, Any] | None:
         """Status to leave behind; matters where a finalizer keeps the object, as the Job controller's does."""

@@ -30,6 +30,7 @@ class Entry:
     origin_version: str = ""  # ... and to the consumer's
     deleting: tuple[str, int] | None = None  # remote UID and grace period of the delete that was sent
     departed: Object | None = None  # last state of a remote pod that is gone
+    removed: tuple[str, float] | None = None  # UID of the consumer's pod whose removal it accepted, and when
     reported: str = ""  # last problem told to the user, so that it is told once
     refused_generation: int = 0  # generation of the consumer's pod of which the provider refused a change
     recreated: frozenset[str] = field(default_factory=frozenset)  # remote UIDs that were replaced

@@ -22,7 +22,7 @@ from reflection.changes import Changer
 from reflection.cleanup import NamespaceCleanup
 from reflection.contexts import Contexts
 from reflection.copier import Kind
-from reflection.decode import decode_pod
+from reflection.decode import decode_pod, starting
 from reflection.endings import Endings
 from reflection.events import EventMirror
 from reflection.forge import names
@@ -38,8 +38,10 @@ from reflection.tokens import TOKEN_FOR_LABEL, Tokens
 
 log = structlog.get_logger(__name__)
 
-STATUS_DELAY = 0.02
-"""Seconds that a change of a remote pod waits for the next one: changes that arrive together cost one write."""
+START_DELAY = 0.1
+"""Seconds that a change of a remote pod that is not Running yet waits for the next one. A starting pod changes several
+times at once (made, scheduled, running), and that it waits its owner knows already: together they cost one write.
+Any other change passes at once; what arrives during a write waits for its end and is one more write."""
 
 
 class Offloading:
@@ -115,7 +117,7 @@ class Offloading:
             self.caches,
             consumer_id=settings.consumer_id,
             linger=settings.namespace_linger,
-            in_use=lambda namespace: bool(store.by_index("namespace", namespace)),
+            in_use=lambda namespace: store.any_by_index("namespace", namespace),
             registry=registry,
         )
         endings = Endings(
@@ -231,7 +233,7 @@ class Offloading:
             self.controller.queue.add(key)
             return
         priority = Priority.INITIAL if change.initial else Priority.FRESH
-        self.controller.queue.add(key, delay=STATUS_DELAY, priority=priority)
+        self.controller.queue.add(key, delay=START_DELAY if starting(change.new) else 0.0, priority=priority)
 
     def _copy_changed(self, kind: Kind, namespace: str, change: Change[ConfigMap] | Change[Secret]) -> None:
         self.references.remote_changed(kind, namespace, change)

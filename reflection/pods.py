@@ -279,7 +279,6 @@ class PodReconciler:
 
     async def _nowhere_to_go(self, key: Key, origin: Object, pod: dict[str, Any], refused: Refused) -> Result | None:
         if origin.metadata.deletion_timestamp:
-            await self._p.endings.remove_origin(key, origin)
-            return None
+            return await self._p.endings.remove_origin(key, origin)
         await self._p.reports.problem(key, origin, pod, refused)
         return Result(requeue_after=REFUSED_RETRY)

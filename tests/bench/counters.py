@@ -97,7 +97,7 @@ class Meter:
         loop = asyncio.get_running_loop()
         last, since, end = await self.own(), loop.time(), loop.time() + timeout
         while loop.time() < end and loop.time() - since < quiet:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(1.0)  # each look costs the virtual kubelet some milliseconds
             if (now := await self.own()) != last:
                 last, since = now, loop.time()
 

@@ -172,3 +172,13 @@ def test_i8_graves_are_bounded() -> None:
         store.remove(_item(f"n{number}", 20_000 + number).metadata)
     assert store.tombstone(("ns", "n0")) is None
     assert store.tombstone(("ns", "n16999")) is not None
+
+
+def test_whether_an_index_has_a_value_is_told_without_a_list() -> None:
+    store: MutableStore[ConfigMap] = MutableStore(indexes={"namespace": lambda item: (item.metadata.namespace,)})
+    assert not store.any_by_index("namespace", "ns")
+    item = _item("a", 1)
+    store.upsert(item)
+    assert store.any_by_index("namespace", "ns")
+    store.remove(item.metadata)
+    assert not store.any_by_index("namespace", "ns")
