@@ -77,7 +77,7 @@ class Endings:
                 return Result(requeue_after=0.0)
             return await self._confirm(key, origin, pod, context)
         grace = origin.metadata.deletion_grace_period_seconds
-        await self._delete_remote(key, remote, grace=30 if grace is None else grace)
+        await self._delete_remote(key, remote, grace=max(FORCED_GRACE, 30 if grace is None else grace))
         return None
 
     async def origin_gone(self, key: Key) -> Result | None:
