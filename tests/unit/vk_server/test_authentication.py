@@ -118,6 +118,7 @@ async def test_a2_certificates_not_meant_for_clients_do_not_count(
     kubelet: Kubelet, tmp_path: Path, usages: list[x509.ObjectIdentifier] | None, name: str
 ) -> None:
     path = certificate(kubelet.pki, tmp_path / "eve.pem", usages=usages, name=name)
+    assert read_certificate(ssl.PEM_cert_to_DER_cert(path.read_text().partition("-----BEGIN PRIVATE")[0])) is None
     tls = kubelet.pki.client()
     tls.load_cert_chain(path)
     assert await refused(kubelet, tls)

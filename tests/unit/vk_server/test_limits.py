@@ -89,6 +89,14 @@ async def test_a10_idle_strangers_with_tls_are_bounded(start: Start) -> None:
         assert await session(kubelet) < 1.0
 
 
+async def test_a10_a_certificate_is_enough_to_be_known(start: Start) -> None:
+    async with start(pending_per_source=2) as kubelet, contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            await stack.enter_async_context(kubelet.connect())
+        await eventually(lambda: kubelet.metric("isthmus_kubelet_connections_pending") == 0)
+        assert kubelet.metric("isthmus_kubelet_connections_dropped_total") == 0
+
+
 async def test_a10_known_callers_do_not_count(start: Start) -> None:
     async with start(pending_per_source=2, pending_total=4) as kubelet:
         assert len([await session(kubelet) for _ in range(5)]) == 5

@@ -1,0 +1,133 @@
+"""The splice on bare TCP, where the kernel's buffers are ours to choose."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import struct
+from typing import Any
+
+from aiohttp import web
+
+from tests.unit.vk_server.conftest import SPDY, Kubelet, eventually
+from tests.unit.vk_server.wire import read_head
+from vk.server import splice
+from vk.server.connection import Connection
+
+
+def ends(*, receive: int, send: int) -> tuple[socket.socket, socket.socket]:
+    """A TCP connection: the end for the splice, with buffers of these sizes, and the peer's."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        ours = socket.socket()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send)
+        ours.connect(listening.getsockname())
+        peer, _ = listening.accept()
+    ours.setblocking(False)
+    return ours, peer
+
+
+async def adopt(ours: socket.socket) -> asyncio.Transport:
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
+    transport.pause_reading()
+    return transport
+
+
+async def start(caller: socket.socket, provider: socket.socket, **more: Any) -> asyncio.Task[None]:
+    inside, outside = await adopt(caller), await adopt(provider)
+    counters = splice.Counters(inbound=lambda _: None, outbound=lambda _: None)
+    settings = {"greeting": b"", "early": b"", "idle_timeout": 60.0, **more}
+    return asyncio.create_task(splice.run(inside, outside, tcp=inside, counters=counters, **settings))
+
+
+def drain(peer: socket.socket) -> bytes:
+    received = bytearray()
+    while data := peer.recv(65536):
+        received += data
+    return bytes(received)
+
+
+async def test_a_provider_that_resets_is_still_read_to_the_end_while_the_caller_writes() -> None:
+    caller, kubectl = ends(receive=65536, send=4096)
+    provider, apiserver = ends(receive=2**20, send=65536)
+    kubectl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    payload = os.urandom(400_000)
+    task = await start(caller, provider)
+    await asyncio.to_thread(apiserver.sendall, payload)
+    apiserver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    apiserver.close()
+    for _ in range(20):
+        kubectl.sendall(b"more input")
+        await asyncio.sleep(0.005)
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(drain, kubectl) == payload
+        await task
+    kubectl.close()
+
+
+async def test_what_came_early_goes_first_also_if_the_provider_is_gone() -> None:
+    caller, kubectl = ends(receive=65536, send=65536)
+    provider, apiserver = ends(receive=65536, send=65536)
+    apiserver.close()
+    task = await start(caller, provider, greeting=b"head", early=b"tail")
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(drain, kubectl) == b"headtail"
+        await task
+    kubectl.close()
+
+
+async def test_what_a_caller_sent_before_it_left_reaches_the_provider() -> None:
+    caller, kubectl = ends(receive=2**20, send=65536)
+    provider, apiserver = ends(receive=65536, send=65536)
+    payload = os.urandom(200_000)
+    task = await start(caller, provider)
+    await asyncio.to_thread(kubectl.sendall, payload)
+    kubectl.close()
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(drain, apiserver) == payload
+        await task
+    apiserver.close()
+
+
+async def test_f39_a_provider_that_takes_nothing_does_not_keep_a_stream_whose_caller_is_gone() -> None:
+    caller, kubectl = ends(receive=65536, send=65536)
+    provider, apiserver = ends(receive=65536, send=4096)
+    apiserver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    task = await start(caller, provider)
+    await asyncio.to_thread(kubectl.sendall, bytes(30_000))
+    kubectl.close()
+    async with asyncio.timeout(5):
+        await task
+    apiserver.close()
+
+
+async def test_a_cancelled_splice_cuts_both_ends() -> None:
+    caller, kubectl = ends(receive=65536, send=65536)
+    provider, apiserver = ends(receive=65536, send=65536)
+    task = await start(caller, provider)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    async with asyncio.timeout(5):
+        for peer in (kubectl, apiserver):
+            peer.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(peer, 10) == b""
+            peer.close()
+
+
+async def test_f39_nothing_is_left_of_a_stream(kubelet: Kubelet) -> None:
+    lines = ["POST /exec/default/web/app?command=sh&output=1 HTTP/1.1", "Host: k", *(f"{k}: {v}" for k, v in SPDY)]
+    for _ in range(10):
+        async with kubelet.connect() as (reader, writer):
+            writer.write("\r\n".join([*lines, "", ""]).encode())
+            assert (await read_head(reader)).status == 101
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(item, Connection | splice._End | web.RequestHandler) for item in gc.get_objects())
+
+    await eventually(lambda: alive() == 0)
