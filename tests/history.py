@@ -153,7 +153,8 @@ def _live(life: Life, entry: Entry) -> None:
     if pod.get("kind") == "Pod":
         if pod["metadata"]["uid"] != life.uid:
             return
-        life.states.append(pod)
+        if "resourceVersion" in pod["metadata"]:  # the answer to a removal may lack it
+            life.states.append(pod)
     if _removed(entry):
         life.ended = min(life.ended, entry.began)
 

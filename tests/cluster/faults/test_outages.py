@@ -68,7 +68,7 @@ def test_f5_i6_a_provider_that_falls_silent_is_noticed_within_15_seconds(direct:
     direct.faults.restore("provider", API_SERVER)
     direct.node.wait_ready(timeout=LONG)
     direct.set_remote_status("a", restarts=1)
-    direct.until(lambda: direct.restarts("a") == 1, what="the restart")
+    direct.until_restarts("a", 1)
     unready = next(at for at, state in direct.check().ready() if at > began and state == "False")
     assert unready - began < 15
 

@@ -1,6 +1,10 @@
 """Faults of single pods: deleted behind our back, replaced by a namesake, or poisoned."""
 
-from tests.cluster.faults.world import MERGE, World
+import base64
+import time
+
+from deploy.lab.proxy import rules
+from tests.cluster.faults.world import MERGE, Json, World
 
 
 def test_f29_i2_a_namesake_waits_until_its_predecessor_is_gone(spoiled: World) -> None:
@@ -29,7 +33,7 @@ def test_f27_i2_deleted_by_hand_it_is_made_again_once(spoiled: World) -> None:
     uid = spoiled.uid("a")
     spoiled.until(lambda: len(spoiled.history().remotes_of(uid)) == 2, what="the second remote pod")
     spoiled.set_remote_status("a")
-    spoiled.until(lambda: spoiled.restarts("a") == 3, what="the restart to be counted")
+    spoiled.until_restarts("a", 3)
     history = spoiled.check()
     assert len(history.remotes_of(uid)) == 2
 
@@ -56,10 +60,74 @@ def test_f26_i4_evicted_from_a_dying_node_it_runs_on_another(spoiled: World) -> 
         spoiled.until(lambda: len(spoiled.history().remotes_of(uid)) == 2, what="the second remote pod")
         spoiled.until(lambda: (spoiled.remote("a") or {})["spec"].get("nodeName"), what="a node for it")
         spoiled.set_remote_status("a")
-        spoiled.until(lambda: spoiled.restarts("a") == 1, what="the restart to be counted")
+        spoiled.until_restarts("a", 1)
     finally:
         spoiled.provider.request("PATCH", node, body={"spec": {"taints": None}}, content_type=MERGE)
     again = spoiled.remote("a")
     assert again is not None
     assert again["spec"]["nodeName"] != remote["spec"]["nodeName"]
     assert len(spoiled.check().remotes_of(uid)) == 2
+
+
+def test_f30_a_provider_namespace_deleted_by_hand_is_made_again(spoiled: World) -> None:
+    spoiled.running("a")
+    namespace = f"/api/v1/namespaces/{spoiled.remote_namespace}"
+    spoiled.provider.request("DELETE", namespace)
+    spoiled.until(lambda: not spoiled.provider.exists(namespace), what="the namespace to be gone")
+    spoiled.create("b")
+    spoiled.until_remote("a", "b")
+    spoiled.until_phase("a", "b")
+    spoiled.delete("a")
+    spoiled.until_gone("a")
+    spoiled.check()
+
+
+def test_f37_one_poisoned_pod_fails_alone(spoiled: World) -> None:
+    """One that the provider refuses, one whose Secret is the largest there is, and one that comes garbled."""
+    data = {"blob": base64.b64encode(b"x" * (1000 * 1024)).decode()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "huge"}, "data": data}
+    spoiled.consumer.request("POST", f"/api/v1/namespaces/{spoiled.namespace}/secrets", body=secret)
+
+    def garbled(event: Json) -> list[Json]:
+        metadata = event["object"]["metadata"]
+        if (metadata.get("namespace"), metadata.get("name")) == (spoiled.namespace, "garbled"):
+            metadata["labels"] = 17
+        return [event]
+
+    spoiled.consumer_proxy.add(rules.AlterEvents(garbled), path="^/api/v1/pods$")
+    spoiled.create("garbled")
+    spoiled.create("fat", annotations={f"example.com/{i}": "x" * 1000 for i in range(250)})
+    volume = {"name": "v", "secret": {"secretName": "huge"}}
+    spoiled.create("huge", volumes=[volume])
+    spoiled.running("well-1", "well-2")
+    spoiled.until_phase("huge")
+
+    def told() -> bool:
+        status = (spoiled.pod("fat") or {})["status"]
+        return bool(status.get("reason") == "OffloadRefused" or status["phase"] == "Running")
+
+    spoiled.until(told, what="what became of the fat pod")
+    assert spoiled.remote("garbled") is None
+    spoiled.proxies["consumer"].clear()
+    spoiled.consumer.request(
+        "PATCH", spoiled.path("garbled"), body={"metadata": {"labels": {"well": "again"}}}, content_type=MERGE
+    )
+    spoiled.until_phase("garbled")
+    spoiled.check()
+
+
+def test_f36_a_far_provider_costs_latency_and_not_throughput(slow: World) -> None:
+    """Every request takes two crossings of 0.1 s: one after the other, thirty pods alone would take six seconds each
+    way; together they take a few crossings."""
+    names = [f"p-{i}" for i in range(30)]
+    slow.running("first")
+    began = time.time()
+    slow.create(*names)
+    slow.until_phase(*names)
+    history = slow.check()
+    created = sorted(life.began for life in history.remotes() if life.name in names)
+    asked = sorted(life.began for life in history.origins() if life.name in names)
+    assert len(created) == len(names)
+    # From the last wish to the last pod: no queue has built up.
+    assert created[-1] - asked[-1] < 2.0
+    assert created[0] > began

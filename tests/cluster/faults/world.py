@@ -162,7 +162,6 @@ class World:
             except (StatusError, OSError):
                 return False
 
-        self.node.unit.check_alive()
         wait_until(holds, what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
 
     def until_phase(self, *names: str, phase: str = "Running", timeout: float = LONG) -> None:
@@ -202,6 +201,10 @@ class World:
         """Restart count as the consumer's pod shows it."""
         pod = self.pod(name) or {}
         return sum(c["restartCount"] for c in pod.get("status", {}).get("containerStatuses", ()))
+
+    def until_restarts(self, name: str, count: int) -> None:
+        """Until the consumer's pod shows this restart count."""
+        self.until(lambda: self.restarts(name) == count, what=f"restart {count} of {name}")
 
     def logged(self, event: str, **fields: object) -> list[Json]:
         """Lines of the node's log since the test began."""
