@@ -61,7 +61,8 @@ def forge_status(pod: Json, remote: Json, *, context: ForgeContext, now: str, in
     phase = sanitise.one_of(status.get("phase"), _PHASES) or current.get("phase") or "Pending"
     if current.get("phase") in TERMINAL and phase != current["phase"]:
         return managed(current)
-    generation = _observed(pod, remote) if in_step else None
+    taken_up = _taken_up(status, phase)
+    generation = _observed(pod, remote) if in_step and taken_up else None
     wanted: dict[str, Any] = {
         "phase": phase,
         "reason": sanitise.reason(status.get("reason")) or None,
@@ -70,7 +71,7 @@ def forge_status(pod: Json, remote: Json, *, context: ForgeContext, now: str, in
         "resize": sanitise.one_of(status.get("resize"), _RESIZES),
         "observedGeneration": generation or current.get("observedGeneration"),
         "conditions": pod_conditions.conditions(pod, remote, generation=generation, now=now),
-        **_host(context),
+        **(_host(context) if taken_up else {key: current.get(key) for key in ("hostIP", "hostIPs")}),
         **_pod_ips(status, context),
         **container_statuses(pod, status, base=_restart_base(remote)),
     }
@@ -177,6 +178,11 @@ def _same(before: Any, after: Any) -> bool:
     if isinstance(before, list) and isinstance(after, list):
         return len(before) == len(after) and all(map(_same, before, after))
     return bool(before == after)
+
+
+def _taken_up(status: Json, phase: str) -> bool:
+    """Tell whether a kubelet of the provider has said anything yet: before it does, a host is not worth a write."""
+    return phase != "Pending" or bool(status.get("startTime") or status.get("containerStatuses"))
 
 
 def _observed(pod: Json, remote: Json) -> int | None:

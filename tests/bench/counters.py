@@ -45,12 +45,6 @@ class Counts:
             own={name: self.own[name] - before.own.get(name, Counter()) for name in self.own},
         )
 
-    def writes(self, cluster: str) -> Requests:
-        """Writes of the virtual kubelet that are about pods and what belongs to them."""
-        return Counter(
-            {key: count for key, count in self.own.get(cluster, Counter()).items() if key.split()[0] not in READS}
-        )
-
     def requests(self, cluster: str) -> int:
         """Requests to the API server about pods and what belongs to them, watches left out."""
         found = self.servers.get(cluster, Counter())
@@ -71,26 +65,34 @@ class Meter:
         self._clients = clients
         self._node = node
 
-    async def before(self) -> Counts:
-        """Counts for the beginning: CPU is read last, so that reading the others does not count."""
-        servers, own = await self._servers(), await self.own()
+    async def before(self, *, upkeep: bool = False) -> Counts:
+        """Counts for the beginning: CPU is read last, so that reading the others does not count.
+
+        `upkeep` says that the virtual kubelet's requests for the Node itself count too.
+        """
+        servers, own = await self._servers(), await self.own(upkeep=upkeep)
         return Counts(self._cpu(), servers, own)
 
-    async def after(self) -> Counts:
+    async def after(self, *, upkeep: bool = False) -> Counts:
         """Counts for the end: CPU is read first."""
         cpu = self._cpu()
-        return Counts(cpu, await self._servers(), await self.own())
+        return Counts(cpu, await self._servers(), await self.own(upkeep=upkeep))
 
-    async def own(self) -> dict[str, Requests]:
+    async def own(self, *, upkeep: bool = False) -> dict[str, Requests]:
         """The virtual kubelet's requests so far, by cluster; none without one."""
         if self._node is None or not self._node.unit.alive:
             return {}
         text = await asyncio.to_thread(_fetch, f"http://{self._node.host.ip}:{HEALTH_PORT}/metrics")
         found: dict[str, Requests] = {"consumer": Counter(), "provider": Counter()}
         for labels, value in _samples(text, "isthmus_client_requests_total"):
-            if labels["resource"] and labels["resource"] not in _UPKEEP:
+            if upkeep or (labels["resource"] and labels["resource"] not in _UPKEEP):
                 found[labels["client"]][f"{labels['verb']} {labels['resource']}"] += int(value)
         return found
+
+    @staticmethod
+    def is_write(key: str) -> bool:
+        """Whether requests counted under this key change something."""
+        return key.split(maxsplit=1)[0] not in READS
 
     async def settled(self, *, quiet: float = 1.0, timeout: float = 60.0) -> None:
         """Until the virtual kubelet has written nothing for `quiet` seconds; gives up silently after `timeout`."""

@@ -23,13 +23,13 @@ class Condition(msgspec.Struct):
 
     type: str
     status: str
-    message: str = ""
 
 
 class Status(msgspec.Struct):
     """A pod's status, as far as it is looked at."""
 
     conditions: list[Condition] = []
+    message: str = ""
 
 
 class Pod(msgspec.Struct):
@@ -101,6 +101,7 @@ class Sight:
     present: dict[str, Pod] = field(default_factory=dict)
     appeared: dict[str, float] = field(default_factory=dict)
     ready: dict[str, float] = field(default_factory=dict)
+    leaving: dict[str, float] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
     listeners: list[Callable[[Pod, float], None]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,10 +111,13 @@ class Sight:
         now, name = time.monotonic(), pod.metadata.name
         if kind == watch.DELETED:
             self.present.pop(name, None)
+            self.leaving.setdefault(name, now)
             self.gone[name] = now
         else:
             self.present[name] = pod
             self.appeared.setdefault(name, now)
+            if pod.metadata.deletion_timestamp:
+                self.leaving.setdefault(name, now)
             if pod.ready:
                 self.ready.setdefault(name, now)
         for listener in self.listeners:

@@ -14,6 +14,7 @@ from kube.client import Client
 from kube.resources import NAMESPACES
 from tests.bench.counters import Meter
 from tests.bench.pods import Side, watching
+from tests.bench.report import progress
 
 CONSUMER_ID = "lab"
 PODS_PER_NODE = 10_000
@@ -67,6 +68,24 @@ async def opened(lab: Lab, *, concurrency: int) -> AsyncIterator[World]:
             yield World(lab, node, clients, direct, isthmus, meter)
         finally:
             node.unit.stop()
+
+
+@asynccontextmanager
+async def held(world: World, count: int) -> AsyncIterator[list[str]]:
+    """So many pods on the virtual node during the block, at rest."""
+    names = [f"held-{number}" for number in range(count)]
+    side = world.isthmus
+    async with watching(side.client, side.namespace) as sight:
+        await side.create(names)
+        await sight.all_ready(names)
+    await world.meter.settled(quiet=3.0)
+    progress(f"{count} pods are there")
+    yield names
+    async with watching(side.client, side.namespace) as sight:
+        left = list(sight.present)
+        await side.delete(left)
+        await sight.all_gone(left)
+    await world.meter.settled(quiet=2.0)
 
 
 @asynccontextmanager
