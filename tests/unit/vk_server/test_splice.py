@@ -120,14 +120,16 @@ async def test_a_cancelled_splice_cuts_both_ends() -> None:
 
 
 async def test_f39_nothing_is_left_of_a_stream(kubelet: Kubelet) -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(item, Connection | splice._End | web.RequestHandler) for item in gc.get_objects())
+
+    # Loops of other tests that were closed may have left some.
+    before = alive()
     lines = ["POST /exec/default/web/app?command=sh&output=1 HTTP/1.1", "Host: k", *(f"{k}: {v}" for k, v in SPDY)]
     for _ in range(10):
         async with kubelet.connect() as (reader, writer):
             writer.write("\r\n".join([*lines, "", ""]).encode())
             assert (await read_head(reader)).status == 101
 
-    def alive() -> int:
-        gc.collect()
-        return sum(isinstance(item, Connection | splice._End | web.RequestHandler) for item in gc.get_objects())
-
-    await eventually(lambda: alive() == 0)
+    await eventually(lambda: alive() <= before)
