@@ -449,3 +449,23 @@ def test_refusal_of_a_pod_that_has_run_forgets_nothing(pod: Json, remote_status:
     assert not container["ready"]
     pod["status"]["phase"] = "Succeeded"
     assert status_patch(pod["status"], refused_status(pod, Refused("provider", "quota"), now=NOW)) is None
+
+
+def test_a_pod_that_no_kubelet_has_taken_up_costs_no_write(pod: Json, context: ForgeContext) -> None:
+    assigned = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+    pod["status"] = {"phase": "Pending", "conditions": pod["status"]["conditions"], "qosClass": "Burstable"}
+    for status in ({"phase": "Pending"}, assigned):
+        assert status_patch(pod["status"], wanted_for(pod, status, context)) is None
+    taken_up = {**assigned, "startTime": NOW}
+    patch = status_patch(pod["status"], wanted_for(pod, taken_up, context))
+    assert patch is not None
+    assert patch["status"]["hostIP"] == "198.18.0.9"
+
+
+def test_a_remote_pod_made_again_does_not_take_the_host_away(
+    pod: Json, remote_status: Json, context: ForgeContext
+) -> None:
+    pod["status"] = merged(pod["status"], status_patch(pod["status"], wanted_for(pod, remote_status, context)))
+    wanted = wanted_for(pod, {"phase": "Pending"}, context)
+    assert wanted["hostIP"] == pod["status"]["hostIP"]
+    assert wanted["hostIPs"] == pod["status"]["hostIPs"]
