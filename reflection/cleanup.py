@@ -9,6 +9,7 @@ import structlog
 
 from kube.client import Client
 from kube.controller import Controller, Result
+from kube.errors import ApiError
 from kube.objects import Object
 from kube.resources import PODS
 from reflection import ownership
@@ -62,12 +63,21 @@ class NamespaceCleanup:
         caches = self._caches.get(remote)
         if caches is None or not caches.synced:
             return None
-        selector = ownership.consumer_selector(self._consumer_id)  # pods of other virtual nodes count too
-        listing = await self._provider.list(PODS, namespace=remote, label_selector=selector, decode=Object)
-        if listing.items:
+        if not await self._unused(remote):
             return Result(requeue_after=self._linger)
         if self._in_use(origin):
             return None
         if await self._namespaces.remove(remote):
             self._caches.drop(remote)
         return None
+
+    async def _unused(self, remote: str) -> bool:
+        """Whether the namespace has no pod of this consumer, or is not there any more."""
+        selector = ownership.consumer_selector(self._consumer_id)  # pods of other virtual nodes count too
+        try:
+            listing = await self._provider.list(PODS, namespace=remote, label_selector=selector, decode=Object)
+        except ApiError as error:
+            if error.forbidden and await self._namespaces.is_gone(remote):
+                return True  # removed by somebody else, and our rights in it too
+            raise
+        return not listing.items

@@ -66,3 +66,18 @@ def restart_counts(pod: dict[str, Any]) -> dict[str, int]:
         for field in ("initContainerStatuses", "containerStatuses")
         for container in status.get(field) or ()
     }
+
+
+def cut_short(pod: dict[str, Any], remote: dict[str, Any]) -> bool:
+    """Whether the remote pod ended only because the provider deleted it, though this pod is to go on.
+
+    A kubelet calls a deleted pod Succeeded or Failed by its exit codes, whatever its restart policy (getPhase,
+    pkg/kubelet/kubelet_pods.go). By that policy it would have run on: its end is not the consumer's pod's. A reason, as
+    Evicted or DeadlineExceeded, says that it ended before it was deleted.
+    """
+    status = remote["status"]
+    if not remote["metadata"].get("deletionTimestamp") or pod["metadata"].get("deletionTimestamp"):
+        return False
+    ending = {"Always": TERMINAL_PHASES, "OnFailure": frozenset({"Failed"})}
+    policy = pod["spec"].get("restartPolicy", "Always")
+    return not status.get("reason") and status.get("phase") in ending.get(policy, frozenset())

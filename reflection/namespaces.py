@@ -45,8 +45,12 @@ class NamespaceGoingError(Exception):
 
 
 def says_lost(error: ApiError) -> bool:
-    """Whether a failed create says that its namespace is gone or going."""
-    return error.not_found or (error.forbidden and "being terminated" in error.message)
+    """Whether a failed create may mean that its namespace is gone or going.
+
+    Our rights in a namespace of ours go with it: then the answer is not 404 but RBAC's refusal.
+    """
+    known = ("being terminated", "cannot create resource")
+    return error.not_found or (error.forbidden and any(text in error.message for text in known))
 
 
 class Namespaces:
@@ -89,6 +93,17 @@ class Namespaces:
         )
         found = {n.metadata.name: n.metadata.annotations.get(names.ORIGIN_NAMESPACE, "") for n in listing.items}
         return {remote: origin for remote, origin in found.items() if origin}
+
+    async def is_gone(self, remote: str) -> bool:
+        """Whether there is no such namespace. Where somebody removed it, all but this GET says 403: our rights went too."""
+        try:
+            await self._provider.get(NAMESPACES, name=remote, decode=Object)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            self.forget(remote)
+            return True
+        return False
 
     async def remove(self, remote: str) -> bool:
         """Remove a namespace that we made and that the caller knows to be unused; False if it is not ours."""

@@ -21,7 +21,7 @@ from reflection import ownership
 from reflection.caches import RemoteCaches, RemoteNamespace
 from reflection.changes import Changer
 from reflection.contexts import Contexts
-from reflection.decode import decode_pod, restart_counts, started, terminal
+from reflection.decode import cut_short, decode_pod, restart_counts, started, terminal
 from reflection.endings import Endings
 from reflection.forge import status as forge_status
 from reflection.forge.model import ForgeContext, ForgedPod, Refused
@@ -247,6 +247,8 @@ class PodReconciler:
         in_step = not self._p.ledger.remote_is_behind(pair.key, remote)
         if in_step and not terminal(pair.pod):
             in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
+        if cut_short(pair.pod, remote_pod):
+            remote_pod["status"]["phase"] = "Running"  # the pod goes on: in a new remote pod, once this one is gone
         if not self._p.ledger.origin_is_behind(pair.key, pair.origin):
             wanted = forge_status.forge_status(
                 pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now(), in_step=in_step

@@ -213,6 +213,7 @@ class References:
             return str(error)
         except ApiError as error:
             if says_lost(error):
+                entry.in_step = False
                 self._namespace_lost(namespace)
                 for pod in entry.users:
                     self._wake(pod)

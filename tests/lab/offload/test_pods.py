@@ -214,6 +214,18 @@ def test_restart_policies_are_kept(consumer: Kubectl) -> None:
     consumer.wait_for("pod", "always", lambda p: status_of(p)["restartCount"] >= 1)
 
 
+def test_a_remote_pod_deleted_at_the_provider_comes_back(consumer: Kubectl, provider: Kubectl) -> None:
+    consumer.create(m.pod("steady", m.shell("main", SLEEP)))
+    before = consumer.wait_for("pod", "steady", ready)
+    provider.run("delete", "pod", "steady")
+    after = consumer.wait_for("pod", "steady", lambda p: ready(p) and status_of(p)["restartCount"] == 1)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["phase"] == "Running"
+    eventually(
+        lambda: any(e["reason"] == "RemotePodLost" for e in consumer.list("events")), what="the event about its loss"
+    )
+
+
 def test_the_last_of_the_log_is_the_termination_message_of_a_failure(consumer: Kubectl) -> None:
     failing = m.shell("main", "echo all is lost; exit 1", terminationMessagePolicy="FallbackToLogsOnError")
     consumer.create(m.pod("telling", failing, restartPolicy="Never"))
