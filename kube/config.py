@@ -135,7 +135,9 @@ class Credentials:
         kube_config, client = await asyncio.to_thread(_import_loader)
         if self._loader is None:
             self._loader = kube_config.KubeConfigLoader(
-                config_dict=plugin.document, active_context=plugin.context, config_base_path=str(plugin.folder)
+                config_dict=_without_files(plugin),
+                active_context=plugin.context,
+                config_base_path=str(plugin.folder),
             )
         configuration = client.Configuration()
         try:
@@ -225,6 +227,17 @@ async def _run_exec(plugin: Plugin) -> _Granted:
         first = str(error).partition(".")[0] if isinstance(error, kube_config.ConfigException) else type(error).__name__
         raise ConfigError(f"credential plugin failed: {first[:120]}") from None
     return _granted(status)
+
+
+def _without_files(plugin: Plugin) -> dict[str, Any]:
+    """The kubeconfig reduced to what an auth provider needs: the loader would write keys and CAs to temporary files."""
+    server = {"server": "https://unused.invalid"}
+    return {
+        "current-context": plugin.context,
+        "contexts": [{"name": plugin.context, "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": server}],
+        "users": [{"name": "u", "user": {"auth-provider": plugin.user["auth-provider"]}}],
+    }
 
 
 def _granted(status: Any) -> _Granted:

@@ -24,10 +24,9 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An exec plugin or auth provider: ``user`` is the user entry, ``document`` the whole kubeconfig."""
+    """An exec plugin or auth provider, as the user entry of a context says."""
 
     user: dict[str, Any] = field(repr=False)
-    document: dict[str, Any] = field(repr=False)
     context: str
     folder: Path
 
@@ -75,12 +74,10 @@ def read_kubeconfig(path: Path, *, context: str | None = None) -> Material:
     name = str(chosen.get("user") or "")
     user = _entry(document, "users", name, "user") if name else {}
     _refuse(cluster, user)
-    return _material(path, cluster=cluster, user=user, document=document, context=context)
+    return _material(path, cluster=cluster, user=user, context=context)
 
 
-def _material(
-    path: Path, *, cluster: dict[str, Any], user: dict[str, Any], document: dict[str, Any], context: str
-) -> Material:
+def _material(path: Path, *, cluster: dict[str, Any], user: dict[str, Any], context: str) -> Material:
     files = [path]
     folder = path.parent
 
@@ -101,7 +98,7 @@ def _material(
         files.append(folder / str(file))
         token = _read(files[-1]).decode("ascii", "replace")
     has_plugin = bool(user.get("exec") or user.get("auth-provider"))
-    plugin = Plugin(user=user, document=document, context=context, folder=folder) if has_plugin else None
+    plugin = Plugin(user=user, context=context, folder=folder) if has_plugin else None
     return Material(
         server=_checked_server(str(cluster.get("server") or "")),
         server_name=cluster.get("tls-server-name") or None,

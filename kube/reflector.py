@@ -106,6 +106,7 @@ class Reflector(Generic[T]):
         self._streaming = True
         self._stream_failures = 0
         self._open_since: float | None = None
+        self._well = False
         self._contact = float("-inf")
         self._resync_at = float("inf")
 
@@ -116,8 +117,11 @@ class Reflector(Generic[T]):
 
     @property
     def healthy(self) -> bool:
-        """A watch is open and the server has been heard of within the inactivity period."""
-        return self._open_since is not None and self.last_contact_age <= self._timing.inactivity
+        """The last watch opened, did not fail, and the server has been heard of within the inactivity period.
+
+        The moment between two watches, when the server's time for one is over, does not count as ill.
+        """
+        return self._well and self.last_contact_age <= self._timing.inactivity
 
     @property
     def last_contact_age(self) -> float:
@@ -133,7 +137,7 @@ class Reflector(Generic[T]):
                 delay = await self._session()
                 await asyncio.sleep(delay)
         finally:
-            self._open_since = None
+            self._well = False
             self._metrics.watch_age.remove(*self._labels)
             self._metrics.stored.remove(*self._labels)
 
@@ -158,6 +162,7 @@ class Reflector(Generic[T]):
         return 0.0
 
     def _failed(self, error: KubeError) -> float:
+        self._well = False
         self.last_error = error
         delay = self._retry.next()
         if isinstance(error, ApiError):
@@ -251,6 +256,7 @@ class Reflector(Generic[T]):
 
     def _opened(self) -> None:
         self._open_since = self._clock()
+        self._well = True
         self.last_error = None
 
     def _collect(self, frame: watch.Frame, items: dict[Key, T], undecodable: set[Key]) -> str | None:

@@ -369,3 +369,43 @@ async def test_a_large_list_does_not_block_the_loop(api: FakeApi, client: Client
     assert len(listing.items) == 1500
     # 500 objects of 6 kB take some 5 ms; the bound leaves room for a busy machine.
     assert longest < 0.2
+
+
+@pytest.mark.parametrize(("method", "sent"), [("PUT", 1), ("DELETE", 1), ("POST", 1), ("GET", 2)])
+async def test_f4_a_write_is_not_sent_again_when_a_kept_connection_breaks(method: str, sent: int) -> None:
+    seen: list[bytes] = []
+
+    async def answer(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(head)
+        if method.encode() in head:
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with (
+        rawserver.serving(answer) as server,
+        Client.connect(fakeapi.credentials(server.url), name="t") as client,
+    ):
+        # The first leaves a connection in the pool, on which the second is lost.
+        await client.raw("OPTIONS", "/first")
+        with pytest.raises(TransportError) as lost:
+            await client.raw(method, "/second")
+        assert lost.value.sent
+    seconds = [head for head in seen if b"/second" in head]
+    assert seconds[0] == seen[1]
+    assert len(seconds) >= sent
+    assert len(seconds) == 1 or method == "GET"
+
+
+async def test_a_disruption_budget_does_not_slow_the_client_down(api: FakeApi, client: Client) -> None:
+    async def script(request: web.Request) -> web.Response | None:
+        if request.path.endswith("/eviction"):
+            return failure(429, "TooManyRequests", headers={"Retry-After": "20"})
+        return None
+
+    api.script = script
+    api.put("a")
+    with pytest.raises(ApiError):
+        await client.create(PODS, {}, namespace="ns", name="p", subresource="eviction")
+    async with asyncio.timeout(5):
+        await _get(client)

@@ -293,3 +293,17 @@ def test_plain_credentials_do_not_load_the_generated_client(tmp_path: Path) -> N
         "assert not [m for m in sys.modules if m.startswith('kubernetes_asyncio')]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def _id_token(token: str, *, expires: int) -> str:
+    claims = base64.urlsafe_b64encode(f'{{"exp":{expires},"n":"{token}"}}'.encode()).decode().rstrip("=")
+    return f"e30.{claims}.sig"
+
+
+async def test_auth_provider_by_kubernetes_asyncio(tmp_path: Path) -> None:
+    token = _id_token("first", expires=4_000_000_000)
+    user = {"auth-provider": {"name": "oidc", "config": {"id-token": token}}}
+    assert (await (await config.load(kubeconfig=str(_write(tmp_path, user=user)))).access()).token == token
+    expired = {"auth-provider": {"name": "oidc", "config": {"id-token": _id_token("x", expires=1)}}}
+    with pytest.raises(ConfigError, match="auth-provider failed"):
+        await config.load(kubeconfig=str(_write(tmp_path, user=expired)))

@@ -95,6 +95,25 @@ async def test_a_closed_watch_is_resumed_without_a_list(api: FakeApi, client: Cl
     assert api.counts["list"] <= 1
 
 
+async def test_the_end_of_a_watch_by_the_server_is_no_illness(api: FakeApi, client: Client, mode: str) -> None:
+    api.put("a")
+    async with running(client) as seen:
+        await until(lambda: seen.reflector.healthy)
+        watches = api.counts["watch"]
+        api.close_watches()
+        async with asyncio.timeout(5):
+            while api.counts["watch"] == watches:
+                assert seen.reflector.healthy
+                await asyncio.sleep(0)
+        api.script = _refuse
+        api.close_watches()
+        await until(lambda: not seen.reflector.healthy)
+
+
+async def _refuse(request: web.Request) -> web.Response:
+    return failure(500)
+
+
 async def test_f10_bookmarks_move_the_point_to_resume_from(api: FakeApi, client: Client, mode: str) -> None:
     api.put("a")
     async with running(client) as seen:
