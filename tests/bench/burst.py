@@ -26,6 +26,7 @@ class Burst:
     gone_seconds: float
     peak_bytes: int
     life: Counts
+    reconciles: Counter[str]
 
     def cpu(self, program: str) -> float:
         """Milliseconds of CPU per pod."""
@@ -43,6 +44,7 @@ class Burst:
             "gone_seconds": self.gone_seconds,
             "peak_bytes": self.peak_bytes,
             "life": self.life.as_json(),
+            "reconciles": dict(self.reconciles),
         }
 
 
@@ -65,6 +67,7 @@ async def _measure(world: World, side: Side, count: int, *, prefix: str) -> Burs
     pid = world.node.unit.pid or 0
     processes.reset_peak(pid)
     async with watching(side.client, side.namespace) as sight:
+        reconciles = await world.meter.reconciles()
         before = await world.meter.before()
         began = time.monotonic()
         await side.create(names)
@@ -75,7 +78,8 @@ async def _measure(world: World, side: Side, count: int, *, prefix: str) -> Burs
         gone = await sight.all_gone(names) - began
         await world.meter.settled(quiet=2.0)
         after = await world.meter.after()
-    return Burst(count, ready, gone, processes.peak_bytes(pid), after.since(before))
+    reconciles = await world.meter.reconciles() - reconciles
+    return Burst(count, ready, gone, processes.peak_bytes(pid), after.since(before), reconciles)
 
 
 def _rows(report: Report, count: int, direct: list[Burst], isthmus: list[Burst]) -> None:
@@ -107,6 +111,7 @@ def _own_rows(report: Report, title: str, isthmus: list[Burst]) -> None:
         values = [b.life.own[cluster][key] / b.pods for b in isthmus]
         if max(values) >= 0.01:
             report.add(f"{title} own requests a pod, {cluster}, {key}", [], values)
+    report.add(f"{title} own reconciles a pod", [], [b.per_pod(b.reconciles) for b in isthmus])
     report.add(f"{title} own CPU, ms a pod", [], [b.cpu("virtual-kubelet") for b in isthmus])
     report.add(f"{title} own peak memory, MB", [], [b.peak_bytes / 1e6 for b in isthmus], digits=0)
 

@@ -80,14 +80,28 @@ class Meter:
 
     async def own(self, *, upkeep: bool = False) -> dict[str, Requests]:
         """The virtual kubelet's requests so far, by cluster; none without one."""
-        if self._node is None or not self._node.unit.alive:
+        if not self._alive:
             return {}
-        text = await asyncio.to_thread(_fetch, f"http://{self._node.host.ip}:{HEALTH_PORT}/metrics")
+        text = await asyncio.to_thread(_fetch, self._metrics_url)
         found: dict[str, Requests] = {"consumer": Counter(), "provider": Counter()}
         for labels, value in _samples(text, "isthmus_client_requests_total"):
             if upkeep or (labels["resource"] and labels["resource"] not in _UPKEEP):
                 found[labels["client"]][f"{labels['verb']} {labels['resource']}"] += int(value)
         return found
+
+    async def reconciles(self) -> Counter[str]:
+        """The virtual kubelet's reconciles so far, by controller and result."""
+        text = await asyncio.to_thread(_fetch, self._metrics_url) if self._alive else ""
+        samples = _samples(text, "isthmus_reconcile_total")
+        return Counter({f"{labels['controller']} {labels['result']}": int(value) for labels, value in samples})
+
+    @property
+    def _alive(self) -> bool:
+        return self._node is not None and self._node.unit.alive
+
+    @property
+    def _metrics_url(self) -> str:
+        return f"http://{self._node.host.ip}:{HEALTH_PORT}/metrics" if self._node is not None else ""
 
     @staticmethod
     def is_write(key: str) -> bool:
