@@ -33,6 +33,7 @@ class NamespaceCleanup:
         consumer_id: str,
         linger: float,
         in_use: Callable[[str], bool],
+        removed: Callable[[str], None],
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._provider = provider
@@ -42,6 +43,7 @@ class NamespaceCleanup:
         self._consumer_id = consumer_id
         self._linger = linger
         self._in_use = in_use
+        self._removed = removed
         self.controller: Controller[str] = Controller("namespaces", self._reconcile, registry=registry)
 
     def maybe_unused(self, origin: str) -> None:
@@ -69,6 +71,7 @@ class NamespaceCleanup:
             return None
         if await self._namespaces.remove(remote):
             self._caches.drop(remote)
+            self._removed(remote)
         return None
 
     async def _unused(self, remote: str) -> bool:

@@ -7,10 +7,14 @@ catch up. It is memory only: after a restart complete lists take its place.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from kube.objects import Object
 from kube.store import Key, Store
+
+ASSUMED_SECONDS = 30.0
+"""How long a remote pod that we made is believed in without the cache showing it."""
 
 
 def newer(one: str, other: str) -> bool:
@@ -25,6 +29,7 @@ class Entry:
     """Our unseen writes for one pod."""
 
     assumed: Object | None = None  # remote pod that a create returned
+    assumed_at: float = 0.0  # when, by the monotonic clock
     in_doubt: bool = False  # a create had no answer: there may be a remote pod
     remote_version: str = ""  # resourceVersion of our last write to the remote pod
     origin_version: str = ""  # ... and to the consumer's
@@ -77,6 +82,11 @@ class Ledger:
             entry.assumed = None
             return None
         return assumed
+
+    def is_overdue(self, key: Key) -> bool:
+        """Whether the cache should long have shown the remote pod that we made: it may have come and gone unseen."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.assumed is not None and time.monotonic() - entry.assumed_at > ASSUMED_SECONDS
 
     def origin_is_behind(self, key: Key, origin: Object) -> bool:
         """Whether the cache has yet to show our last write to the consumer's pod."""

@@ -95,7 +95,7 @@ class Namespaces:
         return {remote: origin for remote, origin in found.items() if origin}
 
     async def is_gone(self, remote: str) -> bool:
-        """Whether there is no such namespace. Where somebody removed it, all but this GET says 403: our rights went too."""
+        """Whether there is no such namespace. All but this GET says 403 when it was removed: our rights went too."""
         try:
             await self._provider.get(NAMESPACES, name=remote, decode=Object)
         except ApiError as error:

@@ -118,6 +118,7 @@ class Offloading:
             consumer_id=settings.consumer_id,
             linger=settings.namespace_linger,
             in_use=lambda namespace: store.any_by_index("namespace", namespace),
+            removed=self.references.namespace_removed,
             registry=registry,
         )
         endings = Endings(

@@ -6,6 +6,7 @@ most a few requests and returns. Each case is a method; the order of the cases i
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,9 @@ from reflection.decode import cut_short, decode_pod, restart_counts, started, te
 from reflection.endings import Endings
 from reflection.forge import status as forge_status
 from reflection.forge.model import ForgeContext, ForgedPod, Refused
-from reflection.forge.pod import forge_pod
+from reflection.forge.pod import forge_pod, is_mirror
 from reflection.forge.references import references
-from reflection.ledger import Ledger
+from reflection.ledger import ASSUMED_SECONDS, Ledger
 from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
 from reflection.references import References, reference_keys
@@ -92,6 +93,8 @@ class PodReconciler:
         if origin is None:
             return await self._p.endings.origin_gone(key)
         pod = decode_pod(origin)
+        if is_mirror(pod):
+            return None  # a static pod's shadow: nobody's to run
         try:
             remote_namespace = await self._p.namespaces.ensure(key[0])
         except (NamespaceNotMappedError, ForeignNamespaceError) as error:
@@ -107,6 +110,8 @@ class PodReconciler:
 
     async def _decide(self, pair: Pair) -> Result | None:
         remote = self._p.ledger.remote(pair.key, pair.caches.pods.store, pair.remote_key)
+        if self._p.ledger.is_overdue(pair.key):
+            self._p.ledger[pair.key].assumed = remote = await self._find_remote(pair)
         if remote is None and self._only_unlisted(pair):
             remote = await self._find_remote(pair)
             if remote is not None:
@@ -199,9 +204,9 @@ class PodReconciler:
             entry.in_doubt = error.status >= 500
             return await self._create_failed(pair, error)
         entry.in_doubt, entry.assumed, entry.reported = False, created, ""
-        entry.deleting = None
+        entry.assumed_at, entry.deleting = time.monotonic(), None
         self._p.reports.notes(pair.origin, forged.notes)
-        return None
+        return Result(requeue_after=ASSUMED_SECONDS + 1.0)  # by then the cache shows it, or its end was missed
 
     async def _create_failed(self, pair: Pair, error: ApiError) -> Result | None:
         if error.already_exists:

@@ -135,6 +135,13 @@ class References:
             if not entry.users:
                 self.controller.queue.add(ref, delay=self._linger)
 
+    def namespace_removed(self, remote_namespace: str) -> None:
+        """The copies went with their namespace: what pods need of them is made again."""
+        for ref, entry in self._known.items():
+            if entry.remote_namespace == remote_namespace:
+                entry.in_step = False
+                self.controller.queue.add(ref)
+
     # -- watches at the consumer
 
     def _watch(self, ref: RefKey) -> Reflector[ConfigMap] | Reflector[Secret]:

@@ -1,8 +1,10 @@
 """The ledger bridges the gap between a write and the cache that shows it."""
 
+import pytest
+
 from kube.objects import Metadata, Object
 from kube.store import MutableStore
-from reflection.ledger import Ledger
+from reflection.ledger import ASSUMED_SECONDS, Ledger
 
 KEY = ("web", "a")
 REMOTE = ("web-milan", "a")
@@ -53,3 +55,14 @@ def test_our_unseen_write_marks_the_cache_as_behind() -> None:
     assert ledger.origin_is_behind(KEY, pod("u1", "11"))
     assert not ledger.origin_is_behind(KEY, pod("u1", "12"))
     assert not ledger.origin_is_behind(KEY, pod("u1", "100"))
+
+
+def test_what_the_cache_never_shows_is_not_believed_in_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, now = Ledger(), 1000.0
+    monkeypatch.setattr("reflection.ledger.time.monotonic", lambda: now)
+    ledger[KEY].assumed, ledger[KEY].assumed_at = pod("u1", "10"), now
+    assert not ledger.is_overdue(KEY)
+    now += ASSUMED_SECONDS + 1
+    assert ledger.is_overdue(KEY)
+    ledger[KEY].assumed = None
+    assert not ledger.is_overdue(KEY)
