@@ -75,7 +75,7 @@ def test_f7_i7_watches_that_close_at_once_are_not_hammered(spoiled: World) -> No
     added = [proxy.add(closed, path=path, verb="watch") for proxy, path in proxies]
     spoiled.consumer_proxy.break_watches(path="/api/v1/pods")
     spoiled.provider_proxy.break_watches(path=f"/{spoiled.remote_namespace}/")
-    spoiled.until(lambda: all(rule.hits >= 6 for rule in added), what="watches to be closed")
+    spoiled.until(lambda: all(rule.hits >= 5 for rule in added), what="watches to be closed")
     spoiled.create("b")
     for proxy, _ in proxies:
         proxy.clear()

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from math import inf
 
 from deploy.lab.proxy import rules
 from tests.cluster.faults.world import MERGE, Json, World
@@ -13,10 +14,13 @@ def test_f29_i2_a_namesake_waits_until_its_predecessor_is_gone(spoiled: World) -
     # Something at the provider takes its time to let go, as containers do that are slow to stop.
     hold = {"metadata": {"finalizers": ["test.isthmus.dev/slow"]}}
     spoiled.provider.request("PATCH", spoiled.remote_path("a"), body=hold, content_type=MERGE)
+    # Asleep meanwhile, the node sees nothing of the change but another UID.
+    spoiled.node.unit.pause()
     spoiled.delete("a", grace=0)
     spoiled.create("a")
     new = spoiled.uid("a")
     assert new != old
+    spoiled.node.unit.resume()
     spoiled.until(lambda: "deletionTimestamp" in (spoiled.remote("a") or {})["metadata"], what="the deletion")
     assert spoiled.history().remotes_of(new) == []
     let_go = {"metadata": {"finalizers": None}}
@@ -36,6 +40,24 @@ def test_f27_i2_deleted_by_hand_it_is_made_again_once(spoiled: World) -> None:
     spoiled.until_restarts("a", 3)
     history = spoiled.check()
     assert len(history.remotes_of(uid)) == 2
+
+
+def test_f27_i1_a_remote_pod_that_comes_and_goes_unseen_is_made_again(spoiled: World) -> None:
+    spoiled.running("before")
+    path = f"/{spoiled.remote_namespace}/pods"
+    unseen = spoiled.provider_proxy.add(rules.Refuse(), path=f"{path}$", verb="watch")
+    spoiled.provider_proxy.break_watches(path=path)
+    spoiled.until(lambda: unseen.hits, what="the watch to be refused")
+    spoiled.create("a", held=True)
+    spoiled.until_remote("a")
+    uid = spoiled.uid("a")
+    spoiled.provider.request("DELETE", spoiled.remote_path("a"))
+    spoiled.until(lambda: spoiled.history().remotes_of(uid)[0].ended < inf, what="the remote pod to be gone")
+    spoiled.provider_proxy.clear()
+    spoiled.until(lambda: len(spoiled.history().remotes_of(uid)) == 2, what="the second remote pod")
+    spoiled.set_remote_status("a")
+    spoiled.until_phase("a")
+    assert len(spoiled.check().remotes_of(uid)) == 2
 
 
 def test_f27_deleted_by_hand_a_pod_that_must_not_restart_fails(spoiled: World) -> None:
@@ -71,12 +93,19 @@ def test_f26_i4_evicted_from_a_dying_node_it_runs_on_another(spoiled: World) -> 
 
 def test_f30_a_provider_namespace_deleted_by_hand_is_made_again(spoiled: World) -> None:
     spoiled.running("a")
+    first = spoiled.remote("a")
     namespace = f"/api/v1/namespaces/{spoiled.remote_namespace}"
+    uid = spoiled.provider.request("GET", namespace)["metadata"]["uid"]
     spoiled.provider.request("DELETE", namespace)
-    spoiled.until(lambda: not spoiled.provider.exists(namespace), what="the namespace to be gone")
     spoiled.create("b")
+
+    def made_again() -> bool:
+        return bool(spoiled.provider.request("GET", namespace)["metadata"]["uid"] != uid)
+
+    spoiled.until(made_again, what="the new namespace")
     spoiled.until_remote("a", "b")
     spoiled.until_phase("a", "b")
+    assert first != spoiled.remote("a")
     spoiled.delete("a")
     spoiled.until_gone("a")
     spoiled.check()
