@@ -288,6 +288,30 @@ def test_a_resize_in_place_reaches_the_container(consumer: Kubectl) -> None:
     )
 
 
+def test_a_resize_that_the_provider_refuses_is_told_and_not_called_observed(
+    consumer: Kubectl, provider: Kubectl
+) -> None:
+    resources = {"requests": {"cpu": "20m"}, "limits": {"cpu": "100m"}}
+    consumer.create(m.pod("bounded", m.shell("main", SLEEP, resources=resources)))
+    before = consumer.wait_for("pod", "bounded", lambda p: ready(p) and _observed(p))
+    bound = {"limits": [{"type": "Container", "max": {"cpu": "150m"}}]}
+    provider.create({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "bound"}, "spec": bound})
+    patch = {"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "200m"}}}]}}
+
+    def refused() -> bool:
+        return any(e["reason"] == "ChangeRefused" and "150m" in e["message"] for e in consumer.list("events"))
+
+    consumer.run("patch", "pod", "bounded", "--subresource=resize", "-p", json.dumps(patch))
+    eventually(refused, what="the event about the refusal")
+    # A change that goes through shows that later ones are not held up.
+    consumer.run("label", "pod", "bounded", "later=yes")
+    provider.wait_for("pod", "bounded", lambda p: p["metadata"]["labels"]["later"] == "yes")
+    after = consumer.get("pod", "bounded")
+    assert after["metadata"]["generation"] > before["metadata"]["generation"]
+    assert after["status"]["observedGeneration"] == before["status"]["observedGeneration"]
+    assert status_of(after)["resources"]["limits"]["cpu"] == "100m"
+
+
 def _observed(pod: dict[str, Any]) -> bool:
     resizing = [c for c in pod["status"]["conditions"] if c["type"].startswith("PodResize")]
     return not resizing and pod["status"].get("observedGeneration") == pod["metadata"]["generation"]
