@@ -50,8 +50,8 @@ def test_f6_i3_positions_that_expired_are_listed_anew(spoiled: World) -> None:
     uid = spoiled.uid("a")
     remote = f"/{spoiled.remote_namespace}/pods"
     gone = [
-        spoiled.consumer_proxy.add(rules.gone(), path="^/api/v1/pods$", query="resourceVersion=[1-9]", times=2),
-        spoiled.provider_proxy.add(rules.gone(), path=f"{remote}$", query="resourceVersion=[1-9]", times=2),
+        spoiled.consumer_proxy.add(rules.gone(), path="^/api/v1/pods$", query="resourceVersion=[1-9]"),
+        spoiled.provider_proxy.add(rules.gone(), path=f"{remote}$", query="resourceVersion=[1-9]"),
     ]
     spoiled.consumer_proxy.break_watches(path="/api/v1/pods")
     spoiled.provider_proxy.break_watches(path=remote)
@@ -61,6 +61,8 @@ def test_f6_i3_positions_that_expired_are_listed_anew(spoiled: World) -> None:
     spoiled.until(lambda: all(rule.hits for rule in gone), what="410 on both sides")
     spoiled.until_gone("a")
     spoiled.until_phase("b", "c")
+    for proxy in spoiled.proxies.values():
+        proxy.clear()
     spoiled.list_again("consumer", path="/api/v1/pods")
     spoiled.running("d")
     history = spoiled.check()

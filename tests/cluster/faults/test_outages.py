@@ -40,7 +40,7 @@ def test_f3_i6_a_partition_is_told_and_healed(direct: World) -> None:
         assert direct.remote("a")
         assert direct.remote("b")
         assert direct.pod("a"), "a pod may not go while nobody knows of its remote pod"
-    healed = time.time()
+        healed = time.time()
     direct.node.wait_ready(timeout=LONG)
     direct.until_phase("b", "c")
     direct.until_gone("a")
