@@ -67,6 +67,7 @@ async def _changed(world: World, gone: list[str], prefix: str) -> dict[str, floa
         unit.start()
         ready = await here.all_ready(made)
         acts = await _acts(there, made, gone)
+        await world.meter.settled(quiet=4.0)  # gathered events are told: the next restart has nothing left to do
     return {"first": min(acts) - began, "last": max(acts) - began, "ready": ready - began}
 
 
