@@ -93,6 +93,8 @@ class _End(asyncio.BufferedProtocol):
         if self.lost.done():
             return
         self.lost.set_result(None)
+        # The ends refer to each other, so they wait for the garbage collector; their buffers need not.
+        self._buffer = memoryview(b"")
         if self._previous is not None:
             self._previous.connection_lost(exc)
         if not self.peer.lost.done() and not self.peer.transport.is_closing():

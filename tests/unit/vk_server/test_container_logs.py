@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.unit.vk_server.conftest import Kubelet, eventually
-from tests.unit.vk_server.wire import Head, Script, read_head
+from tests.unit.vk_server.wire import Head, Script, paced, read_head
 
 LOGS = "/containerLogs/default/web/app"
 
@@ -103,7 +103,7 @@ async def test_a32_limit_bytes_holds_here_whatever_the_provider_does(kubelet: Ku
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             writer.write(b"x" * 65536)
-            await writer.drain()
+            await paced(writer)
 
     kubelet.provider.script = endless
     got = await kubelet.ask(LOGS + "?limitBytes=100001&follow=true")
@@ -122,10 +122,10 @@ async def test_a32_a_slow_reader_holds_the_provider_back(kubelet: Kubelet) -> No
             written += 65536
             try:
                 async with asyncio.timeout(1):
-                    await writer.drain()
+                    await paced(writer)
             except TimeoutError:
                 stalled.set()
-                await writer.drain()
+                await paced(writer)
 
     kubelet.provider.script = flood
     async with asyncio.timeout(20), kubelet.connect() as (reader, writer):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.vk_server.conftest import Kubelet
-from tests.unit.vk_server.wire import Head, Script, switching
+from tests.unit.vk_server.wire import Head, Script, paced, switching
 from vk.server.channels import ChannelReader, FramingError, closing_frame
 
 SUCCESS = msgspec.json.encode({"kind": "Status", "status": "Success"})
@@ -82,7 +82,7 @@ async def test_endless_output_is_cut_off(kubelet: Kubelet) -> None:
         writer.write(switching(head))
         while True:
             writer.write(frame(b"\x01" + bytes(500_000)))
-            await writer.drain()
+            await paced(writer)
 
     kubelet.provider.script = endless
     answer = await kubelet.ask("/run/default/web/app?cmd=yes", method="POST")

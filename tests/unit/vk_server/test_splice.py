@@ -132,4 +132,7 @@ async def test_f39_nothing_is_left_of_a_stream(kubelet: Kubelet) -> None:
             writer.write("\r\n".join([*lines, "", ""]).encode())
             assert (await read_head(reader)).status == 101
 
-    await eventually(lambda: alive() <= before)
+    counter = "isthmus_kubelet_http_requests_total"
+    await eventually(lambda: kubelet.metric(counter, route="exec", method="POST", code="101") == 10)
+    await eventually(lambda: not kubelet.provider.open)
+    await eventually(lambda: alive() <= before, within=30)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.unit.vk_server.conftest import PROVIDER_TOKEN, SPDY, UID, WEBSOCKET, Kubelet, Start, eventually
-from tests.unit.vk_server.wire import Head, delivered, read_head, switching
+from tests.unit.vk_server.wire import Head, delivered, paced, read_head, switching
 from vk.server.interfaces import LocatedPod
 
 EXEC = "/exec/default/web/app?command=sh&command=-c&command=echo+%C3%A4&input=1&output=1&error=1"
@@ -138,10 +138,10 @@ async def test_a_reader_that_stops_holds_the_provider_back(kubelet: Kubelet) -> 
             written += 65536
             try:
                 async with asyncio.timeout(1):
-                    await writer.drain()
+                    await paced(writer)
             except TimeoutError:
                 stalled.set()
-                await writer.drain()
+                await paced(writer)
 
     kubelet.provider.script = flood
     async with asyncio.timeout(20), kubelet.connect() as (reader, writer):

@@ -60,6 +60,12 @@ async def read_body(reader: asyncio.StreamReader, head: Head) -> bytes:
     return await reader.read()
 
 
+async def paced(writer: asyncio.StreamWriter) -> None:
+    """Drain and yield: on a connection that has just been reset drain returns at once and says nothing."""
+    await writer.drain()
+    await asyncio.sleep(0)
+
+
 async def delivered(writer: asyncio.StreamWriter) -> None:
     """Wait until the peer's kernel has all that was written (a close with unread data would drop the rest)."""
     await writer.drain()
