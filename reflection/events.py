@@ -6,6 +6,7 @@ or two and are told as one event: a third of a burst's API requests would be eve
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,6 +23,10 @@ GATHER = 2.0
 """Seconds for which normal events of one pod are gathered into one."""
 MOST = 16
 """Normal events kept per pod while gathering."""
+EARLY = 1.0
+"""Seconds after which an event is looked at again that came before its pod: the two come by watches of their own."""
+MOST_EARLY = 4096
+"""Events kept that came before their pods; a provider may send events of pods that never come."""
 
 
 @dataclass(slots=True)
@@ -48,11 +53,15 @@ class EventMirror:
         self._reports = reports
         self._since = datetime.now(UTC)
         self._gathered: dict[Key, Gathered] = {}
+        self._early: dict[Key, Event] = {}
         self.controller: Controller[Key] = Controller("events", self._tell, registry=registry)
+        self.early: Controller[Key] = Controller("early-events", self._look_again, registry=registry)
 
     async def run(self) -> None:
         """Tell gathered events; ends only by cancellation or a programming error."""
-        await self.controller.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.controller.run(), name="controller/events")
+            group.create_task(self.early.run(), name="controller/early-events")
 
     def remote_changed(self, namespace: str, change: Change[Event]) -> None:
         """A provider's event came or was repeated."""
@@ -60,9 +69,21 @@ class EventMirror:
         if event is None or self._is_old(event):
             return
         found = self._origin(namespace, event)
-        if found is None:
-            return
-        key, origin = found
+        if found is not None:
+            self._hear(event, *found)
+        elif len(self._early) < MOST_EARLY:
+            key = (namespace, event.metadata.name)
+            self._early[key] = event
+            self.early.queue.add(key, delay=EARLY)
+
+    async def _look_again(self, key: Key) -> Result | None:
+        event = self._early.pop(key, None)
+        found = self._origin(key[0], event) if event is not None else None
+        if event is not None and found is not None:
+            self._hear(event, *found)
+        return None
+
+    def _hear(self, event: Event, key: Key, origin: Object) -> None:
         if event.type != "Normal":
             self._reports.event(origin, kind="Warning", reason=event.reason, message=event.message)
             return
