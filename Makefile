@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint unit cluster lab-tests lab-up lab-down bench check help
+.PHONY: demo test test-versions lint unit cluster lab-tests lab-up lab-down bench check help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ lab-up: $(STAMP) ## start the lab's clusters (LAB_NAME, LAB_PROVIDERS, LAB_NODES
 lab-down: $(STAMP) ## stop the demo and remove all that the lab made
 	@$(RUN) -m deploy.demo --stop
 	@$(RUN) -m deploy.lab down
+
+test-versions: $(STAMP) ## a smaller set on Kubernetes 1.33 and 1.37 and between them (builds both, some 15 minutes)
+	@$(VENV)/bin/pytest -q tests/versions
 
 bench: $(STAMP) ## figures, as ratios to direct creation at the provider
 	@$(RUN) -m tests.bench
