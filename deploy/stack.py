@@ -67,9 +67,14 @@ class VirtualNode:
 
 
 def grant(provider: LabCluster, *, consumer_id: str) -> None:
-    """At the provider: the roles of `deploy/rbac`, and the right to make namespaces for one consumer."""
+    """At the provider: the roles of `deploy/rbac`, and the right to make namespaces for one consumer.
+
+    An API server holds to a new policy only after a while (it reads policies by a watch, like any client), so the
+    right is given when the policies are seen to refuse.
+    """
     for file in ("provider.yaml", "provider-default-name.yaml"):
         provider.kubectl("apply", "--server-side", "-f", RBAC / file)
+    wait_until(lambda: _policies_hold(provider, consumer_id), what="the policies to be in force", timeout=60)
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
@@ -78,6 +83,24 @@ def grant(provider: LabCluster, *, consumer_id: str) -> None:
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
     }
     provider.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+
+
+def _policies_hold(provider: LabCluster, consumer_id: str) -> bool:
+    """Are both policies in force for a consumer? Asked by dry runs in its name, with every right that RBAC can give."""
+    binding = ["rolebinding", "probe", "--clusterrole=view", "--serviceaccount=default:default", "--namespace=default"]
+    return all(
+        _refused(provider, consumer_id, kind, says=says)
+        for kind, says in ((["namespace", "probe"], "its own label"), (binding, "that it made"))
+    )
+
+
+def _refused(provider: LabCluster, consumer_id: str, made: Sequence[str], *, says: str) -> bool:
+    user = (f"--as={provider_user(consumer_id)}", "--as-group=system:masters")
+    try:
+        provider.kubectl("create", *made, "--dry-run=server", *user)
+    except LabError as error:
+        return says in str(error)
+    return False
 
 
 def grant_namespace(provider: LabCluster, namespace: str, *, consumer_id: str) -> None:

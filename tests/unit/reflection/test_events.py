@@ -14,7 +14,10 @@ from reflection.caches import RemoteCaches
 from reflection.forge import names
 from reflection.reports import Reports
 
-NOW = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+def now() -> str:
+    """As an event carries it; asked for each time, for a mirror is deaf to what was before it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -55,14 +58,14 @@ class Scene:
         meta = Metadata(name="a", namespace="web-x", uid="r1", resource_version="1", annotations=annotations)
         self.remotes.store.upsert(Object(metadata=meta))
 
-    def tell(self, reason: str, *, kind: str = "Normal", uid: str = "r1", at: str = NOW) -> None:
+    def tell(self, reason: str, *, kind: str = "Normal", uid: str = "r1", at: str = "") -> None:
         event = Event(
             metadata=Metadata(name=f"a.{reason}", namespace="web-x"),
             involved_object=ObjectReference(kind="Pod", namespace="web-x", name="a", uid=uid),
             reason=reason,
             message=f"{reason}!",
             type=kind,
-            last_timestamp=at,
+            last_timestamp=at or now(),
         )
         self.mirror.remote_changed("web-x", Change(("web-x", event.metadata.name), None, event, initial=False))
 
