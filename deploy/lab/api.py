@@ -25,6 +25,7 @@ _PLURALS = {
     "ConfigMap": "configmaps",
     "Deployment": "deployments",
     "EndpointSlice": "endpointslices",
+    "Endpoints": "endpoints",
     "Namespace": "namespaces",
     "Node": "nodes",
     "Pod": "pods",

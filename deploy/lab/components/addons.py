@@ -163,7 +163,15 @@ def _service(plan: ClusterPlan, name: str, *, ports: list[Manifest], cluster_ip:
     service: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}}
     if cluster_ip:
         service["spec"]["clusterIP"] = cluster_ip
+    address = {"ip": plan.site.ip}
+    # What API servers before 1.34 ask for the way to an aggregated API; not to be made into a second slice.
     endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {**metadata, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [address], "ports": ports}],
+    }
+    endpoint_slice = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {**metadata, "name": f"{name}-lab", "labels": {"kubernetes.io/service-name": name}},
@@ -171,4 +179,4 @@ def _service(plan: ClusterPlan, name: str, *, ports: list[Manifest], cluster_ip:
         "ports": ports,
         "endpoints": [{"addresses": [plan.site.ip], "conditions": {"ready": True}}],
     }
-    return [service, endpoints]
+    return [service, endpoints, endpoint_slice]
