@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from deploy.lab import approver, binaries, gomod, lab, packages
+from deploy.lab import approver, binaries, gomod, isthmus_image, lab, packages
 from deploy.lab.api import Api
 from deploy.lab.console import say
 from deploy.lab.errors import LabError
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     module.add_argument("version")
     kubectl = add("kubectl", _kubectl, "print the path of a kubectl (1.29: a released one; 1.34.4: the lab's own)")
     kubectl.add_argument("version")
+    add("image", _image, "make the image of isthmus from the checkout and print its docker-archive's path")
     unit = add("unit", _unit, "stop, start, pause, resume or restart a program of a cluster")
     unit.add_argument("action", choices=["stop", "kill", "start", "pause", "resume", "restart"])
     unit.add_argument("cluster")
@@ -66,6 +67,10 @@ def _settings() -> LabSettings:
 def _ensure(_: argparse.Namespace) -> None:
     packages.ensure(nodes=True)
     binaries.ensure_all()
+
+
+def _image(_: argparse.Namespace) -> None:
+    print(isthmus_image.archive())
 
 
 def _up(_: argparse.Namespace) -> None:

@@ -158,6 +158,10 @@ class LabCluster:
         self._start(node.containerd(plan))
         archive = images.archive(plan.version)
         wait_until(self._containerd_ready, what="containerd", timeout=30, every=0.1)
+        self.import_image(archive)
+
+    def import_image(self, archive: Path) -> None:
+        """Give the node the images of a docker-archive; there is no registry to pull from."""
         self.run_in_node("ctr", "-n", "k8s.io", "images", "import", archive)
 
     def run_in_node(self, *argv: str | Path) -> str:

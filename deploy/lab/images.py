@@ -6,15 +6,13 @@ One layer serves all: agnhost (the Kubernetes project's test program), busybox f
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any
 
-from deploy.lab import gobuild, locks, paths
+from deploy.lab import gobuild, imagefile, locks, paths
 from deploy.lab.console import run
+from deploy.lab.imagefile import Image, add
 from deploy.lab.packages import BUSYBOX
 
 AGNHOST_IMAGE = "isthmus.dev/lab/agnhost:latest"
@@ -41,63 +39,29 @@ def archive(version: str) -> Path:
 def _write(target: Path, *, agnhost: Path, pause: Path) -> None:
     for old in target.parent.glob(f"{target.name.rsplit('-', 1)[0]}-*.tar"):
         old.unlink()
-    layer = _layer(agnhost=agnhost, pause=pause)
-    digest = hashlib.sha256(layer).hexdigest()
-    images = {
-        AGNHOST_IMAGE: {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]},
-        PAUSE_IMAGE: {"Entrypoint": ["/pause"]},
-    }
-    manifest: list[dict[str, Any]] = []
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    with tarfile.open(temporary, "w") as tar:
-        _add(tar, f"{digest}.tar", layer)
-        for name, command in images.items():
-            config = _config(command, digest)
-            file = f"{hashlib.sha256(config).hexdigest()}.json"
-            _add(tar, file, config)
-            manifest.append({"Config": file, "RepoTags": [name], "Layers": [f"{digest}.tar"]})
-        _add(tar, "manifest.json", json.dumps(manifest).encode())
-    temporary.rename(target)
-
-
-def _config(command: dict[str, Any], layer: str) -> bytes:
-    environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    return json.dumps(
-        {
-            "architecture": machine,
-            "os": "linux",
-            "config": {"Env": environment, **command},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
+    layer = target.with_name(f".{target.name}.layer.{os.getpid()}")
+    try:
+        _write_layer(layer, agnhost=agnhost, pause=pause)
+        images = {
+            AGNHOST_IMAGE: Image([layer], {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}),
+            PAUSE_IMAGE: Image([layer], {"Entrypoint": ["/pause"]}),
         }
-    ).encode()
+        imagefile.write(target, images)
+    finally:
+        layer.unlink(missing_ok=True)
 
 
-def _layer(*, agnhost: Path, pause: Path) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+def _write_layer(target: Path, *, agnhost: Path, pause: Path) -> None:
+    with tarfile.open(target, "w") as tar:
         for folder, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("uploads", 0o755)):
-            _add(tar, folder, None, mode=mode)
+            add(tar, folder, None, mode=mode)
         for source, name in ((agnhost, "agnhost"), (pause, "pause"), (BUSYBOX, "bin/busybox")):
-            _add(tar, name, source.read_bytes(), mode=0o755)
+            add(tar, name, source.read_bytes(), mode=0o755)
         for applet in run([BUSYBOX, "--list"]).split():
             if applet == "busybox":
                 continue
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-        _add(tar, "etc/passwd", _USERS.encode())
-        _add(tar, "etc/group", _GROUPS.encode())
-    return buffer.getvalue()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes | None, *, mode: int = 0o644) -> None:
-    """Add a file, or a folder if there is no content."""
-    entry = tarfile.TarInfo(name)
-    entry.mode = mode
-    if content is None:
-        entry.type = tarfile.DIRTYPE
-        tar.addfile(entry)
-    else:
-        entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
+        add(tar, "etc/passwd", _USERS.encode())
+        add(tar, "etc/group", _GROUPS.encode())
