@@ -94,6 +94,4 @@ def test_a_virtual_kubelet_in_a_pod_serves_and_is_replaced_without_a_trace(
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
     assert after["metadata"].get("deletionTimestamp") is None
-    assert (
-        json.loads(own.run("get", "pod", second, "-o", "json"))["status"]["containerStatuses"][0]["restartCount"] == 0
-    )
+    assert own.get("pod", second)["status"]["containerStatuses"][0]["restartCount"] == 0
