@@ -39,6 +39,10 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
     reference_linger: Annotated[
         float, Meta(description="seconds that a copied ConfigMap or Secret stays after the last pod that named it")
     ] = 30.0
+    resync: Annotated[
+        float,
+        Meta(description="seconds until pods and copies are listed anew, in case a watch failed to tell", gt=0),
+    ] = 600.0
     node_address: Annotated[
         list[str], Meta(description="IP at which the consumer's API server reaches this process (InternalIP)")
     ] = []

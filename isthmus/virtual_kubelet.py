@@ -292,6 +292,7 @@ def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionS
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
         namespace_linger=options.namespace_linger,
         reference_linger=options.reference_linger,
+        resync=options.resync,
     )
 
 

@@ -207,7 +207,12 @@ class Reflector(Generic[T]):
         undecodable: set[Key] = set()
         self._stream_failures += 1
         batches = watch.frames(
-            self._client, self._scope, resource_version="", initial_events=True, inactivity=self._timing.inactivity
+            self._client,
+            self._scope,
+            resource_version="",
+            initial_events=True,
+            inactivity=self._timing.inactivity,
+            duration=self._timing.resync * 1.1 + 1.0,
         )
         try:
             async with aclosing(batches):
@@ -232,7 +237,7 @@ class Reflector(Generic[T]):
             return _End.UNSUPPORTED
         if items is not None:
             raise ProtocolError(f"WATCH {self._scope.path}: ended before the end of the initial events")
-        return _End.CLOSED
+        return _End.RESYNC if self._clock() >= self._resync_at else _End.CLOSED
 
     async def _watch(self) -> _End:
         batches = watch.frames(

@@ -14,7 +14,7 @@ import structlog
 
 from kube.client import Client
 from kube.objects import ConfigMap, Event, Object, Secret
-from kube.reflector import Reflector
+from kube.reflector import Reflector, Timing
 from kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS
 from kube.store import Change
 
@@ -59,12 +59,14 @@ class RemoteCaches:
         consumer_selector: str,
         listeners: CacheListeners,
         registry: prometheus_client.CollectorRegistry | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self._client = client
         self._node_selector = node_selector
         self._consumer_selector = consumer_selector
         self._listeners = listeners
         self._registry = registry
+        self._timing = timing
         self._namespaces: dict[str, RemoteNamespace] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wanted: asyncio.Queue[str] = asyncio.Queue()
@@ -122,6 +124,7 @@ class RemoteCaches:
                 label_selector=self._node_selector,
                 on_change=lambda change: listeners.pod(namespace, change),
                 registry=self._registry,
+                timing=self._timing,
             ),
             config_maps=Reflector(
                 self._client,
@@ -131,6 +134,7 @@ class RemoteCaches:
                 label_selector=self._consumer_selector,
                 on_change=lambda change: listeners.config_map(namespace, change),
                 registry=self._registry,
+                timing=self._timing,
             ),
             secrets=Reflector(
                 self._client,
@@ -140,6 +144,7 @@ class RemoteCaches:
                 label_selector=self._consumer_selector,
                 on_change=lambda change: listeners.secret(namespace, change),
                 registry=self._registry,
+                timing=self._timing,
             ),
             events=Reflector(
                 self._client,
@@ -149,5 +154,6 @@ class RemoteCaches:
                 field_selector="involvedObject.kind=Pod",
                 on_change=lambda change: listeners.event(namespace, change),
                 registry=self._registry,
+                timing=self._timing,
             ),
         )

@@ -13,7 +13,7 @@ from kube.controller import Controller
 from kube.events import EventRecorder
 from kube.objects import ConfigMap, Event, Object, Secret
 from kube.queue import Priority
-from kube.reflector import Reflector
+from kube.reflector import Reflector, Timing
 from kube.resources import PODS
 from kube.store import Change, Key
 from reflection import ownership
@@ -58,6 +58,7 @@ class Offloading:
         concurrency: int = 64,
     ) -> None:
         self._settings = settings
+        timing = Timing(resync=settings.resync)
         self._ledger = Ledger()
         self.remote_pods_changed: list[Callable[[], None]] = []
         """Called after any change of a remote pod."""
@@ -69,6 +70,7 @@ class Offloading:
             indexes={"namespace": lambda pod: (pod.metadata.namespace,)},
             on_change=self._origin_changed,
             registry=registry,
+            timing=timing,
         )
         self.caches = RemoteCaches(
             provider,
@@ -82,6 +84,7 @@ class Offloading:
                 synced=self._namespace_synced,
             ),
             registry=registry,
+            timing=timing,
         )
         self._namespaces = Namespaces(provider, settings.mapping, consumer_id=settings.consumer_id, role=settings.role)
         self.references = References(

@@ -27,5 +27,7 @@ class ReflectionSettings:
     """Seconds that an unused namespace of ours stays at the provider."""
     reference_linger: float = 30.0
     """Seconds that a copy of a ConfigMap or Secret stays after its last pod: the next pod often needs it again."""
+    resync: float = 600.0
+    """Seconds after which pods and copies are listed anew, to make good what a watch failed to tell (fault F9)."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)
     """Addresses that a provider must not claim for its pods (API servers, DNS)."""

@@ -21,6 +21,8 @@ ORIGIN_UID = "offloading.isthmus.dev/origin-uid"
 TERMINAL = ("Succeeded", "Failed")
 WINDOW = 10.0
 MOST_FAILURES = 20
+NOTICED = 15.0
+"""Seconds after which the Node has to tell that its provider is away (F5), or is here again."""
 """Equal requests that may fail within WINDOW seconds: a backoff from 50 ms that doubles makes 8."""
 MOST_WRITES = 30
 """Writes to one object that may succeed within WINDOW seconds."""
@@ -212,6 +214,19 @@ class History:
                 if condition["type"] == "Ready" and (not told or told[-1][1] != condition["status"]):
                     told.append((entry.ended, condition["status"]))
         return told
+
+    def check_told(self, outages: Sequence[tuple[float, float]]) -> None:
+        """I6: the Node was unready in every outage of the provider that lasted, and never else."""
+        unready = [at for at, state in self.ready() if state == "False"]
+        lies = [at for at in unready if not any(began < at < healed + NOTICED for began, healed in outages)]
+        assert not lies, f"Node unready at {lies} though the provider was there: {outages}"
+        untold = [
+            (began, healed)
+            for began, healed in outages
+            if healed - began > NOTICED and not any(began < at < began + NOTICED for at in unready)
+        ]
+        assert not untold, f"outages that the Node did not tell: {untold}"
+        assert not unready or self.ready()[-1][1] == "True", "the Node did not come back"
 
     def check(self) -> None:
         """AssertionError with all violations of I1 to I5 and I7."""

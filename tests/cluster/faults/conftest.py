@@ -93,6 +93,16 @@ def slow(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture
+def resyncing(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[World]:
+    """The world of a node that lists anew every few seconds, and sees the provider through a proxy."""
+    proxy = between[1]
+    options = [*_OPTIONS, "--resync=5"]
+    started = stack.start(lab, node="resyncing", consumer_id=CONSUMER_ID, options=options, provider_server=proxy.url)
+    with _node(started) as node, _world(lab, node, {"provider": proxy}) as made:
+        yield made
+
+
 @contextmanager
 def _node(node: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
     node.wait_ready(timeout=120)

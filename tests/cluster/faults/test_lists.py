@@ -113,7 +113,7 @@ def test_f8_i4_events_that_come_twice_or_again_change_nothing(spoiled: World) ->
 
 
 def test_f9_i5_an_event_that_was_lost_is_made_good_by_the_next_list(spoiled: World) -> None:
-    """The reflector lists every ten minutes by itself (tests/unit/kube); here the list comes by a 410."""
+    """Here the list comes by a 410; the one that comes by itself is in test_long_outages.py."""
     spoiled.held_running("a")
     path = f"/{spoiled.remote_namespace}/pods"
     lost = spoiled.provider_proxy.add(rules.dropped_events(), path=f"{path}$")

@@ -1,8 +1,10 @@
 """What a fault test works with: a virtual node, two namespaces, ways to spoil, and the history of what happened."""
 
 import json
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ class World:
     node: stack.VirtualNode
     faults: Faults
     namespace: str
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    """When the node could not reach its provider (`provider_away`), in seconds since the epoch."""
     proxies: dict[str, Proxy] = field(default_factory=dict)
     """By cluster; none before a node that reaches the API servers directly."""
     marks: Marks
@@ -234,6 +238,15 @@ class World:
             proxy.add(refusal, path=path, query="sendInitialEvents=true")
         proxy.inject(rules.error_event(), path=path)
 
+    @contextmanager
+    def provider_away(self, fault: AbstractContextManager[None]) -> Iterator[float]:
+        """A fault that keeps the node from its provider; `check` then wants the Node to have told so, and only so."""
+        began = time.time()
+        with fault:
+            yield began
+        self.outages.append((began, time.time()))
+        self.node.wait_ready(timeout=LONG)
+
     # -- what happened
 
     def history(self) -> History:
@@ -255,6 +268,8 @@ class World:
         self.node.unit.check_alive()
         found = self.history()
         found.check()
+        if not self.proxies:
+            found.check_told(self.outages)
         return found
 
     def _entries(self, cluster: LabCluster) -> list[Entry]:
