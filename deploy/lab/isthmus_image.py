@@ -14,6 +14,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ _PACKAGES = (
 _NEEDLESS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/pixmaps")
 _LIBRARIES = "opt/isthmus/lib"
 _CODE = "opt/isthmus/app"
+_KEPT_SECONDS = 3600.0
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 _USERS = f"root:x:0:0:root:/:/usr/sbin/nologin\nisthmus:x:{USER}:{USER}:isthmus:/:/usr/sbin/nologin\n"
 
@@ -116,7 +118,8 @@ def _finish(root: Path) -> None:
     bundle.write_bytes(b"".join(file.read_bytes() for file in authorities))
     (root / "etc/passwd").write_text(_USERS)
     (root / "etc/group").write_text(f"root:x:0:\nisthmus:x:{USER}:\n")
-    (root / "tmp").mkdir(mode=0o1777, exist_ok=True)
+    (root / "tmp").mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
     compiled = [f"/usr/lib/python{PYTHON}", f"/{_LIBRARIES}"]
     # By the image's own Python: it proves that it runs.
     python = [f"/usr/bin/python{PYTHON}", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
@@ -163,8 +166,10 @@ def _add_compiled(tar: tarfile.TarFile, source: Path, name: str) -> None:
 
 
 def _forget(pattern: str) -> None:
+    """Remove what nobody has used for an hour; a younger one may be on its way into another checkout's lab."""
     for old in paths.cache().glob(pattern):
-        old.unlink()
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink()
 
 
 @contextmanager

@@ -28,8 +28,8 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
     )
     theirs = lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=files / "provider.kubeconfig")
     kubectl = admin(lab.consumer, "isthmus")
-    kubectl.run("apply", "-f", str(stack.manifest("virtual-kubelet")))
     try:
+        kubectl.run("apply", "-f", str(stack.manifest("virtual-kubelet")))
         kubectl.run("create", "secret", "generic", NODE, f"--from-file={mine}", f"--from-file={theirs}")
         yield kubectl
     finally:
