@@ -6,7 +6,7 @@ unchanged, so what we do not know survives. All errors are :class:`kube.errors.K
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableSequence, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -163,10 +163,16 @@ class Client:
         subresource: str | None = None,
         decode: type[T] = _AS_DICT,
         dry_run: bool = False,
+        on_warning: Callable[[str], None] | None = None,
     ) -> T:
-        """Create an object (``name`` only for subresources such as token, eviction, binding)."""
+        """Create an object (``name`` only for subresources such as token, eviction, binding).
+
+        ``on_warning`` gets what the server warns of, as `unknown field "spec.x"`: that field was dropped.
+        """
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        request = self._write("POST", path, verb="create", resource=resource, body=body, params=_dry(dry_run))
+        request = self._write(
+            "POST", path, verb="create", resource=resource, body=body, params=_dry(dry_run), on_warning=on_warning
+        )
         return await self._object(request, resource, subresource=subresource, decode=decode)
 
     async def replace(
@@ -352,6 +358,7 @@ class Client:
         body: object,
         params: Params = (),
         content_type: str = "application/json",
+        on_warning: Callable[[str], None] | None = None,
     ) -> Request:
         return Request(
             method,
@@ -362,6 +369,7 @@ class Client:
             body=body if isinstance(body, bytes) else msgspec.json.encode(body),
             content_type=content_type,
             limited=_limited(resource),
+            on_warning=on_warning,
         )
 
     async def _object(self, request: Request, resource: Resource, *, subresource: str | None, decode: type[T]) -> T:

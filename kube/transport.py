@@ -7,13 +7,15 @@ kept, compressed answers neither asked for nor accepted, answers bounded in size
 """
 
 import asyncio
+import re
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import aiohttp
+from multidict import CIMultiDictProxy
 from prometheus_client import Counter, Histogram
 from yarl import URL
 
@@ -49,6 +51,8 @@ class Request:
     content_type: str = "application/json"
     timeout: float = 30.0
     limited: bool = True
+    on_warning: Callable[[str], None] | None = None
+    """Called with the text of each `Warning` header of a good answer (KEP-1693)."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -177,12 +181,15 @@ class Transport:
             access = await self.credentials.renew(access)
             status, headers, body = await self._observed(access, request)
         if status < 300:
+            if request.on_warning is not None:
+                for header in headers.getall("Warning", ()):
+                    request.on_warning(warning_text(header))
             return body
         if status < 400:
             raise ProtocolError(f"{request}: redirects are not followed ({status})")
         raise errors.from_response(status, headers=headers, body=body, request=str(request))
 
-    async def _observed(self, access: Access, request: Request) -> tuple[int, Mapping[str, str], bytes]:
+    async def _observed(self, access: Access, request: Request) -> tuple[int, CIMultiDictProxy[str], bytes]:
         slot: AbstractAsyncContextManager[None] = self.limiter if request.limited else nullcontext()
         async with slot:
             began = time.monotonic()
@@ -200,7 +207,7 @@ class Transport:
         self._time(request.verb, took)
         return status, headers, body
 
-    async def _send(self, access: Access, request: Request) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send(self, access: Access, request: Request) -> tuple[int, CIMultiDictProxy[str], bytes]:
         headers = _headers(access, accept="application/json")
         if request.body is not None:
             headers["Content-Type"] = request.content_type
@@ -270,6 +277,12 @@ def url_of(access: Access, path: str, params: Params) -> URL:
         raise ValueError(f"not an absolute path: {path[:80]!r}")
     url = URL(access.server + path, encoded=True)
     return url.with_query(list(params)) if params else url
+
+
+def warning_text(header: str) -> str:
+    """The text of a `Warning` header, `299 - "text"` with backslash escapes (RFC 7234 section 5.5)."""
+    quoted = header.partition('"')[2].rpartition('"')[0]
+    return re.sub(r"\\(.)", r"\1", quoted) or header
 
 
 def keep_alive(sock: socket.socket) -> None:

@@ -6,7 +6,9 @@ most a few requests and returns. Each case is a method; the order of the cases i
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from reflection.contexts import Contexts
 from reflection.decode import cut_short, decode_pod, restart_counts, started, terminal
 from reflection.endings import Endings
 from reflection.forge import status as forge_status
-from reflection.forge.model import ForgeContext, ForgedPod, Refused
+from reflection.forge.model import ForgeContext, ForgedPod, Note, Refused
 from reflection.forge.pod import forge_pod, is_mirror
 from reflection.forge.references import references
 from reflection.ledger import ASSUMED_SECONDS, Ledger
@@ -33,7 +35,7 @@ from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
 from reflection.references import References, reference_keys
 from reflection.reports import Reports
-from reflection.tokens import Tokens
+from reflection.tokens import TokenRefusedError, Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,8 @@ BLOCKED_RETRY = 1.0
 """Seconds until a pod is tried again whose name is still taken by a predecessor."""
 ENDING_RETRY = 5.0
 """Seconds until a remote pod is asked for again that is being deleted and that the cache wrongly lacks."""
+_UNKNOWN_FIELD = re.compile(r'unknown field "(.{1,256})"')
+"""An API server's warning that it dropped a field (apimachinery, pkg/runtime/serializer/json)."""
 DOUBT_RETRY = 60.0
 """The same for one that runs: nothing hangs on it, and the cache will show it before."""
 
@@ -149,7 +153,10 @@ class PodReconciler:
         if started(pair.pod) and not await self._may_recreate(pair):
             return None
         if forged.token_requests:
-            await self._p.tokens.ensure(pair.origin, forged.token_requests, namespace=pair.caches.name)
+            try:
+                await self._p.tokens.ensure(pair.origin, forged.token_requests, namespace=pair.caches.name)
+            except TokenRefusedError as error:
+                return await self._refuse(pair, Refused("spec.serviceAccountName", str(error)))
         return await self._create(pair, forged)
 
     def _forge(self, pair: Pair) -> ForgedPod:
@@ -195,8 +202,11 @@ class PodReconciler:
     async def _create(self, pair: Pair, forged: ForgedPod) -> Result | None:
         entry = self._p.ledger[pair.key]
         entry.in_doubt = True  # until an answer is read: a cancelled request may have been executed
+        warnings: list[str] = []
         try:
-            created = await self._p.provider.create(PODS, forged.body, namespace=pair.caches.name, decode=Object)
+            created = await self._p.provider.create(
+                PODS, forged.body, namespace=pair.caches.name, decode=Object, on_warning=warnings.append
+            )
         except TransportError as error:
             entry.in_doubt = error.sent
             raise
@@ -205,7 +215,7 @@ class PodReconciler:
             return await self._create_failed(pair, error)
         entry.in_doubt, entry.assumed, entry.reported = False, created, ""
         entry.assumed_at, entry.deleting = time.monotonic(), None
-        self._p.reports.notes(pair.origin, forged.notes)
+        self._p.reports.notes(pair.origin, (*forged.notes, *_unknown_fields(warnings)))
         return Result(requeue_after=ASSUMED_SECONDS + 1.0)  # by then the cache shows it, or its end was missed
 
     async def _create_failed(self, pair: Pair, error: ApiError) -> Result | None:
@@ -289,3 +299,12 @@ class PodReconciler:
             return await self._p.endings.remove_origin(key, origin)
         await self._p.reports.problem(key, origin, pod, refused)
         return Result(requeue_after=REFUSED_RETRY)
+
+
+def _unknown_fields(warnings: Iterable[str]) -> tuple[Note, ...]:
+    """What to tell of fields that the provider's version dropped; its other warnings are no news to the pod's owner."""
+    fields = [match[1] for text in warnings if (match := _UNKNOWN_FIELD.fullmatch(text))]
+    if not fields:
+        return ()
+    message = f"the provider does not know {', '.join(fields)} and runs the pod without"
+    return (Note(reason="FieldUnknownToProvider", message=message),)

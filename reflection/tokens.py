@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import random
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,14 @@ EXPIRES = "offloading.isthmus.dev/expires"
 SHORTEST = 60.0
 STRAY_DELAY = 10.0
 """Seconds that a token Secret nobody holds is left for its pod to claim, at the start."""
+
+
+REFUSALS_PASS = 5.0
+"""Seconds for which a 403 may be the Node authoriser's, which is a moment behind a pod that was bound just now."""
+
+
+class TokenRefusedError(Exception):
+    """The consumer gives no token for a pod's service account; asking again at once is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Tokens:
         }
         self._held: dict[Key, Held] = {}
         self._of_pod: dict[Key, set[Key]] = {}
+        self._refused_since: dict[Key, float] = {}
         self.controller: Controller[Key] = Controller("tokens", self._renew, registry=registry)
 
     async def run(self) -> None:
@@ -94,7 +104,7 @@ class Tokens:
         return _secret_key(origin, namespace) in self._held
 
     async def ensure(self, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
-        """Have the tokens of a pod at the provider before the pod is created there."""
+        """Have the tokens of a pod at the provider before the pod is created there. `TokenRefusedError`."""
         if self.holds(origin, namespace=namespace):
             return
         key, held = self._hold(origin, specs, namespace)
@@ -117,6 +127,7 @@ class Tokens:
 
     def pod_gone(self, pod: Key) -> None:
         """Both pods are gone: remove the tokens' Secret."""
+        self._refused_since.pop(pod, None)
         for key in self._of_pod.get(pod, ()):
             self.controller.queue.add(key)
 
@@ -214,11 +225,25 @@ class Tokens:
                 "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": held.uid},
             },
         }
-        answer: dict[str, Any] = await self._consumer.create(
-            SERVICE_ACCOUNTS, body, name=held.service_account, namespace=namespace, subresource="token"
-        )
+        try:
+            answer: dict[str, Any] = await self._consumer.create(
+                SERVICE_ACCOUNTS, body, name=held.service_account, namespace=namespace, subresource="token"
+            )
+        except ApiError as error:
+            if self._is_final(held.pod, error):
+                raise TokenRefusedError(
+                    f"no token for service account {held.service_account!r}: {error.reason}: {error.message}"
+                ) from error
+            raise
+        self._refused_since.pop(held.pod, None)
         status: dict[str, Any] = answer["status"]
         return status
+
+    def _is_final(self, pod: Key, error: ApiError) -> bool:
+        if error.forbidden:
+            since = self._refused_since.setdefault(pod, time.monotonic())
+            return time.monotonic() - since > REFUSALS_PASS
+        return error.not_found or error.invalid
 
     async def _write(self, key: Key, held: Held, tokens: dict[str, str], *, expires: str) -> None:
         namespace, name = key

@@ -5,6 +5,7 @@ import time
 from math import inf
 
 from deploy.lab.proxy import rules
+from deploy.lab.proxy.rules import AlterEvents, Event
 from tests.cluster.faults.world import MERGE, Json, World
 
 
@@ -142,6 +143,35 @@ def test_f37_one_poisoned_pod_fails_alone(spoiled: World) -> None:
         "PATCH", spoiled.path("garbled"), body={"metadata": {"labels": {"well": "again"}}}, content_type=MERGE
     )
     spoiled.until_phase("garbled")
+    spoiled.check()
+
+
+def test_a_field_that_the_provider_does_not_know_is_told_on_the_pod(spoiled: World) -> None:
+    """The node is shown a pod as a newer consumer would have it."""
+
+    def newer(event: Event) -> list[Event]:
+        if event["type"] != "BOOKMARK" and "spec" in event["object"]:
+            event["object"]["spec"]["brandNew"] = {"a": 1}
+        return [event]
+
+    spoiled.consumer_proxy.add(AlterEvents(newer), path="^/api/v1/pods$")
+    spoiled.list_again("consumer", path="/api/v1/pods")
+    spoiled.running("a")
+    path = f"/api/v1/namespaces/{spoiled.namespace}/events"
+    told = "the provider does not know spec.brandNew and runs the pod without"
+    spoiled.until(
+        lambda: (
+            [
+                e["message"]
+                for e in spoiled.consumer.request("GET", path)["items"]
+                if e["reason"] == "FieldUnknownToProvider"
+            ]
+            == [told]
+        ),
+        what="the event about the field",
+    )
+    spoiled.consumer_proxy.clear()
+    spoiled.list_again("consumer", path="/api/v1/pods")
     spoiled.check()
 
 

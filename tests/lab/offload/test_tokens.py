@@ -108,6 +108,22 @@ def test_with_api_access_the_mounted_token_works_at_the_consumers_api_server(
     eventually(lambda: not accepted(consumer, token), what="the token to be worthless")
 
 
+def test_a_pod_whose_service_account_gives_no_token_says_so(consumer: Kubectl, api_node: stack.VirtualNode) -> None:
+    consumer.run("create", "serviceaccount", "brief")
+    api_node.unit.pause()
+    try:
+        consumer.create(on_api_node("tokenless", m.shell("main", SLEEP), serviceAccountName="brief"))
+        consumer.run("delete", "serviceaccount", "brief")
+    finally:
+        api_node.unit.resume()
+    refused = "spec.serviceAccountName: no token for service account 'brief': NotFound"
+    consumer.wait_for("pod", "tokenless", lambda pod: refused in json.dumps(pod["status"]))
+    eventually(
+        lambda: any(e["reason"] == "OffloadRefused" and refused in e["message"] for e in consumer.list("events")),
+        what="the event about it",
+    )
+
+
 def test_tokens_are_renewed_after_a_restart_and_those_of_lost_pods_removed(
     consumer: Kubectl, provider: Kubectl, api_node: stack.VirtualNode
 ) -> None:

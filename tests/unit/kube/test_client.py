@@ -244,6 +244,20 @@ async def test_a_server_that_says_nothing_is_given_up_after_the_timeout() -> Non
             await client.raw("POST", "/x", timeout=0.1)
 
 
+async def test_warnings_of_a_good_answer_are_told(api: FakeApi, client: Client) -> None:
+    async def script(_request: web.Request) -> web.Response:
+        answer = web.json_response({"kind": "Pod", "metadata": {}})
+        answer.headers.add("Warning", r'299 - "unknown field \"spec.x\""')
+        answer.headers.add("Warning", '299 kube "deprecated"')
+        return answer
+
+    api.script = script
+    warnings: list[str] = []
+    await client.create(PODS, {}, namespace="ns", on_warning=warnings.append)
+    assert warnings == ['unknown field "spec.x"', "deprecated"]
+    await client.create(PODS, {}, namespace="ns")
+
+
 async def test_bodies_and_parameters_of_writes(api: FakeApi, client: Client) -> None:
     bodies: list[bytes] = []
 
