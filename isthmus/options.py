@@ -60,8 +60,8 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
     taint: Annotated[
         list[str], Meta(description="`key=value:effect`; none: `virtual-kubelet.io/provider=isthmus:NoSchedule`")
     ] = []
-    os: Annotated[str, Meta(description="operating system of the provider's nodes")] = "linux"
-    arch: Annotated[str, Meta(description="architecture of the provider's nodes")] = "amd64"
+    os: Annotated[str, Meta(description="operating system of the node; empty: that of most of the provider's")] = ""
+    arch: Annotated[str, Meta(description="architecture of the node; empty: that of most of the provider's")] = ""
     client_ca_file: Annotated[
         str,
         Meta(description="CA of the kubelet API's callers; empty: the CA that the consumer's kubeconfig names"),

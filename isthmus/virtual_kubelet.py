@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-import msgspec
 import prometheus_client
 import structlog
 
@@ -31,6 +30,7 @@ from vk.node.capacity import FixedCapacity, QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
 from vk.node.controller import NodeController
 from vk.node.csr import Names
+from vk.node.discovery import Facts, discover
 from vk.node.lease import LeaseKeeper
 from vk.node.ping import ProviderPing
 from vk.node.quantities import Quantity
@@ -39,8 +39,8 @@ from vk.server.app import KubeletServer, ServerConfig
 
 log = structlog.get_logger(__name__)
 
-VERSION_SECONDS = 5.0
-"""How long the start waits for the provider to tell its version before the consumer's is reported."""
+FACTS_SECONDS = 5.0
+"""How long the start waits for the provider to tell its version and platform before the consumer's are reported."""
 
 
 async def run(options: Options) -> None:
@@ -160,7 +160,11 @@ def _add_node(
     ping = ProviderPing(provider, registry=registry)
     capacity = _capacity(options, offloading, provider=provider, registry=registry)
     certificate = _certificate(options, settings, consumer=consumer, registry=registry)
-    access = ProviderAccess(provider, namespaces=_mapping(options).known)
+    access = ProviderAccess(
+        provider,
+        namespaces=lambda: [namespace.name for namespace in offloading.caches.values()],
+        makes_namespaces=_mapping(options).managed,
+    )
     node = NodeController(
         consumer,
         settings=settings,
@@ -298,6 +302,7 @@ def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionS
 
 async def node_settings(options: Options, *, consumer: Client, provider: Client) -> NodeSettings:
     """What the options say about the Node. Raises `OptionsError`, `vk.node.settings.SettingsError`."""
+    facts = await _facts(provider, consumer)
     host, port = host_port(options.listen, option="listen")
     addresses = tuple(options.node_address) or ((host,) if host not in ("0.0.0.0", "::") else ())
     if not addresses:
@@ -308,24 +313,18 @@ async def node_settings(options: Options, *, consumer: Client, provider: Client)
         port=port,
         labels=pairs(options.label, option="label"),
         taints=tuple(Taint.parse(text) for text in options.taint) or (DEFAULT_TAINT,),
-        os=options.os,
-        arch=options.arch,
-        kubelet_version=await _version(provider, consumer),
+        os=options.os or facts.os,
+        arch=options.arch or facts.arch,
+        kubelet_version=facts.version,
     )
 
 
-class _Version(msgspec.Struct):
-    """GET /version."""
-
-    git_version: str = msgspec.field(name="gitVersion")
-
-
-async def _version(*clients: Client) -> str:
-    """The version to report: the provider's, for it runs the pods; else the consumer's. Waits for neither for long."""
+async def _facts(*clients: Client) -> Facts:
+    """What the Node says of itself: the provider's, for it runs the pods; else the consumer's. Waits for neither."""
     for client in clients:
         try:
-            raw = await client.raw("GET", "/version", timeout=VERSION_SECONDS)
-            return msgspec.json.decode(raw, type=_Version).git_version
-        except (KubeError, msgspec.DecodeError) as error:
-            log.warning("version not read", cluster=client.name, error=str(error))
-    return "v0.0.0"
+            async with asyncio.timeout(FACTS_SECONDS):
+                return await discover(client)
+        except (KubeError, TimeoutError) as error:
+            log.warning("version and platform not read", cluster=client.name, error=str(error))
+    return Facts(version="v0.0.0", os="linux", arch="amd64")

@@ -151,8 +151,8 @@ class Credentials:
 async def load(*, kubeconfig: str | None = None, context: str | None = None) -> Credentials:
     """Return working credentials, or raise ConfigError.
 
-    Without ``kubeconfig``: the service account if we run in a pod, else the first file of $KUBECONFIG,
-    else ~/.kube/config.
+    Without ``kubeconfig``: the service account if we run in a pod, else the file of $KUBECONFIG, else
+    ~/.kube/config. A list of files in $KUBECONFIG is refused: which of them is meant is for the user to say.
     """
     credentials = Credentials(_reader(kubeconfig, context, os.environ))
     await credentials.access()
@@ -163,9 +163,18 @@ def _reader(path: str | None, context: str | None, environ: "os._Environ[str]") 
     if path is None and environ.get("KUBERNETES_SERVICE_HOST"):
         return lambda: kubeconfig.read_service_account(environ)
     if path is None:
-        path = next((part for part in environ.get("KUBECONFIG", "").split(os.pathsep) if part), "~/.kube/config")
+        path = _only_file(environ.get("KUBECONFIG", "")) or "~/.kube/config"
     file = Path(os.path.expanduser(path))
     return lambda: kubeconfig.read_kubeconfig(file, context=context)
+
+
+def _only_file(variable: str) -> str:
+    files = [part for part in variable.split(os.pathsep) if part]
+    if len(files) > 1:
+        raise ConfigError(
+            f"$KUBECONFIG names {len(files)} files: name one, or merge them (kubectl config view --flatten)"
+        )
+    return files[0] if files else ""
 
 
 def _fingerprint(material: Material | None) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ import structlog
 from kube.client import Client
 from kube.errors import ApiError
 from kube.objects import Object
-from kube.resources import NAMESPACES, ROLE_BINDINGS, Resource
+from kube.resources import NAMESPACES, PODS, ROLE_BINDINGS, Resource
 from reflection import ownership
 from reflection.forge import names
 from reflection.mapping import NamespaceMapping
@@ -75,10 +75,44 @@ class Namespaces:
             return remote
         async with self._locks.setdefault(remote, asyncio.Lock()):
             if remote not in self._present:
-                await self._create(origin, remote)
-                await self._bind(remote)
+                await self._look_or_make(origin, remote)
                 self._present.add(remote)
         return remote
+
+    async def _look_or_make(self, origin: str, remote: str) -> None:
+        """After a restart nothing has to be written: the namespace and our rights in it are there."""
+        if await self._is_there(remote):
+            if not await self._may_work(remote):
+                await self._bind(remote)
+            return
+        await self._create(origin, remote)
+        await self._bind(remote)
+
+    async def _is_there(self, remote: str) -> bool:
+        try:
+            existing = await self._provider.get(NAMESPACES, name=remote, decode=Object)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        self._check(existing)
+        return True
+
+    def _check(self, existing: Object) -> None:
+        if not self._ours(existing):
+            raise ForeignNamespaceError(existing.metadata.name)
+        if existing.metadata.deletion_timestamp:
+            raise NamespaceGoingError(existing.metadata.name)
+
+    async def _may_work(self, remote: str) -> bool:
+        """Whether our role is bound there; an earlier process may have ended before it did that."""
+        try:
+            await self._provider.raw("GET", PODS.path(namespace=remote), params=[("limit", "1")])
+        except ApiError as error:
+            if error.forbidden:
+                return False
+            raise
+        return True
 
     def forget(self, remote: str) -> None:
         """A write said that the namespace is gone or going: make it again when next needed."""
@@ -141,11 +175,7 @@ class Namespaces:
         except ApiError as error:
             if not error.already_exists:
                 raise
-            existing = await self._provider.get(NAMESPACES, name=remote, decode=Object)
-            if not self._ours(existing):
-                raise ForeignNamespaceError(remote) from error
-            if existing.metadata.deletion_timestamp:
-                raise NamespaceGoingError(remote) from error
+            self._check(await self._provider.get(NAMESPACES, name=remote, decode=Object))
 
     async def _bind(self, remote: str) -> None:
         """Grant ourselves the namespaced role; a provider that grants it elsewhere may refuse this."""

@@ -32,9 +32,15 @@ class _Review(msgspec.Struct):
 
 
 class ProviderAccess:
-    """Asks for as long as `run` runs. `namespaces` are the provider's ones in which we make pods, at that moment."""
+    """Asks for as long as `run` runs. `namespaces` are the provider's ones in which we make pods, at that moment.
 
-    def __init__(self, client: Client, *, namespaces: Callable[[], Iterable[str]]) -> None:
+    `makes_namespaces`: whether we make these ourselves, and need that right too.
+    """
+
+    def __init__(
+        self, client: Client, *, namespaces: Callable[[], Iterable[str]], makes_namespaces: bool = False
+    ) -> None:
+        self._makes_namespaces = makes_namespaces
         self.changed = Notifier()
         self._client = client
         self._namespaces = namespaces
@@ -56,19 +62,20 @@ class ProviderAccess:
 
     async def _look(self) -> None:
         namespaces = sorted(self._namespaces())[:MOST_NAMESPACES]
-        if not namespaces:
+        if not namespaces and not self._makes_namespaces:
             return
-        forbidden = [namespace for namespace in namespaces if not await self._may_make_pods(namespace)]
-        condition = _judge(forbidden)
+        forbidden = [name for name in namespaces if not await self._may_create("pods", namespace=name)]
+        can_map = not self._makes_namespaces or await self._may_create("namespaces")
+        condition = _judge(forbidden, can_map=can_map)
         if condition == self._condition:
             return
         self._condition = condition
-        log = _log.warning if forbidden else _log.info
+        log = _log.info if condition.status == "True" else _log.warning
         log("provider_access", status=condition.status, namespaces=forbidden)
         self.changed.notify()
 
-    async def _may_make_pods(self, namespace: str) -> bool:
-        attributes = {"verb": "create", "resource": "pods", "namespace": namespace}
+    async def _may_create(self, resource: str, *, namespace: str = "") -> bool:
+        attributes = {"verb": "create", "resource": resource, **({"namespace": namespace} if namespace else {})}
         body = {
             "apiVersion": SELF_SUBJECT_ACCESS_REVIEWS.api_version,
             "kind": SELF_SUBJECT_ACCESS_REVIEWS.kind,
@@ -78,7 +85,10 @@ class ProviderAccess:
         return review.status.allowed
 
 
-def _judge(forbidden: list[str]) -> Condition:
+def _judge(forbidden: list[str], *, can_map: bool) -> Condition:
+    if not can_map and not forbidden:
+        message = "the provider does not let us make namespaces; pods of namespaces without one there can't start"
+        return Condition(type=CONDITION, status="False", reason="NamespacesForbidden", message=message)
     if not forbidden:
         return Condition(type=CONDITION, status="True", reason="Allowed", message="the provider lets us make pods")
     message = (

@@ -1,7 +1,10 @@
 """Faults of whole parts: API servers restarted or frozen, links cut, our own process frozen or killed."""
 
+import time
+
+from deploy import stack
 from deploy.lab.faults import API_SERVER
-from tests.cluster.faults.world import World
+from tests.cluster.faults.world import CONSUMER_ID, World
 
 
 def test_f1_i6_the_consumer_restarts(direct: World) -> None:
@@ -58,6 +61,19 @@ def test_f5_i6_a_provider_that_falls_silent_is_noticed_within_15_seconds(direct:
     direct.until_restarts("a", 1)
     unready = next(at for at, state in direct.check().ready() if at > began and state == "False")
     assert unready - began < 15
+
+
+def test_i7_a_restart_that_finds_all_in_step_writes_nothing(direct: World) -> None:
+    direct.running("a", "b")
+    direct.check()
+    direct.node.unit.stop()
+    began = time.time()
+    direct.node.unit.start()
+    direct.delete("a")
+    direct.until_gone("a")
+    user = stack.provider_user(CONSUMER_ID)
+    writes = [(e.verb, e.resource, e.name) for e in direct.check().provider if e.user == user and e.began > began]
+    assert [write for write in writes if write[0] not in ("get", "list", "watch")] == [("delete", "pods", "a")]
 
 
 def test_f20_i3_frozen_it_acts_on_what_is_there_when_it_wakes(direct: World) -> None:

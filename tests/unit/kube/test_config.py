@@ -307,3 +307,10 @@ async def test_auth_provider_by_kubernetes_asyncio(tmp_path: Path) -> None:
     expired = {"auth-provider": {"name": "oidc", "config": {"id-token": _id_token("x", expires=1)}}}
     with pytest.raises(ConfigError, match="auth-provider failed"):
         await config.load(kubeconfig=str(_write(tmp_path, user=expired)))
+
+
+async def test_a_list_of_kubeconfigs_is_refused_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/one:/nowhere/two")
+    with pytest.raises(ConfigError, match="names 2 files"):
+        await config.load()

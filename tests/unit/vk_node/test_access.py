@@ -1,5 +1,6 @@
 """Rights that the provider takes away and gives back."""
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -52,3 +53,30 @@ async def test_f16_revoked_rights_are_told_and_their_return_too(
         allowed = True
         api.fault = review
         await until(lambda: status() == "True")
+
+
+async def test_f16_the_right_to_make_namespaces_is_asked_for_where_it_is_needed(
+    fake: tuple[FakeApi, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, client = fake
+    monkeypatch.setattr(access, "PERIOD_SECONDS", 0.02)
+    refused = "namespaces"
+
+    asks = itertools.cycle(["pods", "namespaces"])
+
+    def review(_request: web.Request) -> web.Response:
+        asked = next(asks)
+        return web.json_response({**_REVIEW, "status": {"allowed": asked != refused}}, status=201)
+
+    api.fault = review
+    rights = ProviderAccess(client, namespaces=lambda: ["a"], makes_namespaces=True)
+
+    def reason() -> str:
+        return rights.condition.reason if rights.condition else ""
+
+    async with running(rights.run):
+        await until(lambda: reason() == "NamespacesForbidden")
+        refused = "pods"
+        await until(lambda: reason() == "Forbidden")
+        refused = ""
+        await until(lambda: reason() == "Allowed")
