@@ -18,12 +18,13 @@ from typing import Any
 Json = dict[str, Any]
 
 ORIGIN_UID = "offloading.isthmus.dev/origin-uid"
+KWOK = "lab:kwok"
 TERMINAL = ("Succeeded", "Failed")
 WINDOW = 10.0
 MOST_FAILURES = 20
+"""Equal requests that may fail within WINDOW seconds: a backoff from 50 ms that doubles makes 8."""
 NOTICED = 15.0
 """Seconds after which the Node has to tell that its provider is away (F5), or is here again."""
-"""Equal requests that may fail within WINDOW seconds: a backoff from 50 ms that doubles makes 8."""
 MOST_WRITES = 30
 """Writes to one object that may succeed within WINDOW seconds."""
 
@@ -79,6 +80,11 @@ class Life:
     def told_to_end(self) -> float:
         """When it was first told to end; infinity for never."""
         return min((entry.began for entry in self.deletions), default=inf)
+
+    @property
+    def struck(self) -> bool:
+        """Whether nobody wanted its end: kwok deletes by name, so it can hit a pod that took the name of one just gone."""
+        return bool(self.deletions) and all(entry.user == KWOK for entry in self.deletions)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.uid}, {self.began:.3f} to {self.ended:.3f})"
@@ -201,8 +207,8 @@ class History:
         return lives(entry for entry in self.provider if entry.namespace)
 
     def remotes_of(self, uid: str) -> list[Life]:
-        """The remote pods that the consumer's pod of this UID ever had."""
-        return [life for life in self.remotes() if life.origin == uid]
+        """The remote pods that the consumer's pod of this UID ever had, without those that kwok alone removed."""
+        return [life for life in self.remotes() if life.origin == uid and not life.struck]
 
     def ready(self) -> list[tuple[float, str]]:
         """What the Node's Ready condition was, each with the time from which on."""

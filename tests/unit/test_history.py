@@ -134,3 +134,12 @@ def test_i7_a_storm_is_seen_and_a_slow_stream_is_none(status: int, count: int) -
     with pytest.raises(AssertionError, match="I7"):
         history([BORN, *repeated(0.1)]).check()
     history([BORN, *repeated(1.0)]).check()
+
+
+def test_a_pod_that_kwok_alone_removed_does_not_count() -> None:
+    struck = entry(3, "delete", pod("r", 2, origin="o"), user="lab:kwok", request=NOW)
+    again = entry(4, "create", pod("s", 3, origin="o"), user=REMOTE_USER)
+    wanted = entry(5, "delete", pod("s", 4, origin="o", metadata={"deletionGracePeriodSeconds": 1}), user=REMOTE_USER)
+    gone = entry(6, "delete", pod("s", 5, origin="o"), user="lab:kwok", request=NOW)
+    found = history([BORN], [OFFLOADED, struck, again, wanted, gone])
+    assert [life.uid for life in found.remotes_of("o")] == ["s"]
