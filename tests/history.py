@@ -83,7 +83,7 @@ class Life:
 
     @property
     def struck(self) -> bool:
-        """Whether nobody wanted its end: kwok deletes by name, so it can hit a pod that took the name of one just gone."""
+        """Whether nobody wanted its end: kwok deletes by name, so it can hit a pod that took the name of another."""
         return bool(self.deletions) and all(entry.user == KWOK for entry in self.deletions)
 
     def __str__(self) -> str:
