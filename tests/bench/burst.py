@@ -51,15 +51,16 @@ class Burst:
 async def run(world: World, settings: BenchSettings, report: Report) -> None:
     """All rounds of all counts."""
     for count in settings.counts:
-        found: dict[str, list[Burst]] = {"direct": [], "isthmus": []}
+        found: dict[str, list[Burst]] = {"direct": [], "bound": [], "isthmus": []}
         for number in range(settings.rounds):
-            for side in (world.direct, world.isthmus):
+            for side in (world.direct, world.bound, world.isthmus):
                 burst = await _measure(world, side, count, prefix=f"n{count}-r{number}")
                 found[side.name].append(burst)
                 report.keep("burst", {"side": side.name, "round": number, **burst.as_json()})
                 took = f"Ready {burst.ready_seconds:.2f} s, gone {burst.gone_seconds:.2f} s"
                 progress(f"burst {count}, round {number + 1}, {side.name}: {took}")
         _rows(report, count, found["direct"], found["isthmus"])
+        _bound_rows(report, count, found["bound"])
 
 
 async def _measure(world: World, side: Side, count: int, *, prefix: str) -> Burst:
@@ -103,6 +104,13 @@ def _rows(report: Report, count: int, direct: list[Burst], isthmus: list[Burst])
                 [b.cpu(unit) for b in isthmus],
             )
     _own_rows(report, title, isthmus)
+
+
+def _bound_rows(report: Report, count: int, bound: list[Burst]) -> None:
+    """What the provider's scheduler adds to a direct pod is the difference to these."""
+    title = f"N={count}: direct, named node:"
+    report.add(f"{title} first create to last Ready, s", _each(bound, "ready_seconds"), [])
+    report.add(f"{title} API server CPU, ms a pod", [b.cpu("provider/kube-apiserver") for b in bound], [])
 
 
 def _own_rows(report: Report, title: str, isthmus: list[Burst]) -> None:

@@ -52,12 +52,15 @@ class Side:
     client: Client
     namespace: str
     nodes: Sequence[str]
+    """The nodes that pods name in turn; none leaves it to the scheduler."""
     concurrency: int = 32
 
     def manifest(self, name: str, number: int = 0) -> dict[str, Any]:
-        """A small pod that is bound to its node from the beginning."""
+        """A small pod."""
         container = {"name": "main", "image": "isthmus.dev/lab/agnhost:latest", "imagePullPolicy": "IfNotPresent"}
-        spec = {"nodeName": self.nodes[number % len(self.nodes)], "containers": [container]}
+        spec: dict[str, Any] = {"containers": [container]}
+        if self.nodes:
+            spec["nodeName"] = self.nodes[number % len(self.nodes)]
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "bench"}}, "spec": spec}
 
     async def create(self, names: Sequence[str]) -> None:

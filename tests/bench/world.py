@@ -30,6 +30,9 @@ class World:
     node: stack.VirtualNode
     clients: dict[str, Client]
     direct: Side
+    """Pods that the provider's scheduler places, as it places remote pods."""
+    bound: Side
+    """Pods that name their node, so that no scheduler sees them."""
     isthmus: Side
     meter: Meter
 
@@ -54,18 +57,19 @@ async def opened(lab: Lab, *, concurrency: int) -> AsyncIterator[World]:
     async with _client(lab, "consumer") as consumer, _client(lab, "provider") as provider:
         clients = {"consumer": consumer, "provider": provider}
         fake = [f"{lab.provider.name}-kwok-{number}" for number in range(lab.settings.kwok)]
-        direct = Side("direct", provider, _NAMESPACE, fake, concurrency)
+        direct = Side("direct", provider, _NAMESPACE, (), concurrency)
+        bound = Side("bound", provider, _NAMESPACE, fake, concurrency)
         isthmus = Side("isthmus", consumer, _NAMESPACE, [node.name], concurrency)
         meter = Meter(lab.clusters.values(), clients, node)
         for cluster in lab.clusters.values():
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}}
             await clients[cluster.name].create(NAMESPACES, body)
             await asyncio.to_thread(cluster.wait_service_account, _NAMESPACE)
-        for side in (direct, isthmus):
+        for side in (direct, bound, isthmus):
             await _warm(side)
         await meter.settled()
         try:
-            yield World(lab, node, clients, direct, isthmus, meter)
+            yield World(lab, node, clients, direct, bound, isthmus, meter)
         finally:
             node.unit.stop()
 
