@@ -67,6 +67,8 @@ class Reflector(Generic[T]):
 
     ``on_change`` is called for each change, in the event loop, after the store has it; it must be
     quick and is expected to put a key into a queue. An exception from it is logged.
+
+    ``kept`` says what stays of an object in the store (its metadata must); changes still carry the whole.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Reflector(Generic[T]):
         label_selector: str = "",
         field_selector: str = "",
         indexes: Mapping[str, Index[T]] | None = None,
+        kept: Callable[[T], T] | None = None,
         on_change: Callable[[Change[T]], None],
         registry: prometheus_client.CollectorRegistry | None = None,
         timing: Timing | None = None,
@@ -96,7 +99,7 @@ class Reflector(Generic[T]):
         self._metrics = metrics.of(registry) if registry is not None else client.metrics
         self._labels = (client.name, resource.plural, str(self._scope))
         self._log = _log.bind(client=client.name, resource=resource.plural, scope=str(self._scope))
-        self._store: MutableStore[T] = MutableStore(indexes=indexes)
+        self._store: MutableStore[T] = MutableStore(indexes=indexes, kept=kept)
         self._retry = Backoff(base=self._timing.retry_first, maximum=self._timing.retry_most)
         self._refused = Backoff(base=self._timing.refused_first, maximum=self._timing.refused_most)
         self._resource_version = ""

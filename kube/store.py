@@ -58,7 +58,8 @@ class Change(Generic[T]):
 class Store(Generic[T]):
     """The reader's side. Objects are immutable and shared."""
 
-    def __init__(self, *, indexes: Mapping[str, Index[T]] | None = None) -> None:
+    def __init__(self, *, indexes: Mapping[str, Index[T]] | None = None, kept: Callable[[T], T] | None = None) -> None:
+        self._kept = kept
         self._items: dict[Key, T] = {}
         self._functions: Mapping[str, Index[T]] = dict(indexes or {})
         self._indexes: dict[str, dict[str, dict[Key, None]]] = {name: {} for name in self._functions}
@@ -182,9 +183,10 @@ class MutableStore(Store[T]):
     def _put(self, key: Key, old: T | None, new: T) -> None:
         if old is not None:
             self._unindex(key, old)
-        self._items[key] = new
+        stays = new if self._kept is None else self._kept(new)
+        self._items[key] = stays
         for name in self._functions:
-            for value in self._values(name, new):
+            for value in self._values(name, stays):
                 self._indexes[name].setdefault(value, {})[key] = None
 
     def _drop(self, key: Key, old: T) -> None:

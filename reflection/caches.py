@@ -13,7 +13,7 @@ import prometheus_client
 import structlog
 
 from kube.client import Client
-from kube.objects import ConfigMap, Event, Object, Secret
+from kube.objects import ConfigMap, Event, Metadata, Object, Secret
 from kube.reflector import Reflector, Timing
 from kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS
 from kube.store import Change
@@ -152,8 +152,19 @@ class RemoteCaches:
                 decode=Event,
                 namespace=namespace,
                 field_selector="involvedObject.kind=Pod",
+                kept=_bare,
                 on_change=lambda change: listeners.event(namespace, change),
                 registry=self._registry,
                 timing=self._timing,
             ),
         )
+
+
+def _bare(event: Event) -> Event:
+    """An event is told as it comes, and then only known: 3 of them a pod would outweigh the pod."""
+    full = event.metadata
+    return Event(
+        metadata=Metadata(
+            name=full.name, namespace=full.namespace, uid=full.uid, resource_version=full.resource_version
+        )
+    )

@@ -182,3 +182,22 @@ def test_whether_an_index_has_a_value_is_told_without_a_list() -> None:
     assert store.any_by_index("namespace", "ns")
     store.remove(item.metadata)
     assert not store.any_by_index("namespace", "ns")
+
+
+def test_a_store_may_keep_less_than_what_changes_carry() -> None:
+    def bare(item: ConfigMap) -> ConfigMap:
+        known = Metadata(name=item.metadata.name, namespace="ns", uid=item.metadata.uid, resource_version="51")
+        return ConfigMap(metadata=known)
+
+    store: MutableStore[ConfigMap] = MutableStore(
+        kept=bare, indexes={"app": lambda item: [item.metadata.labels["app"]] if item.metadata.labels else ["none"]}
+    )
+    whole = _item("a", 51, labels={"app": "x"})
+    change = store.upsert(whole)
+    assert change is not None
+    assert change.new is whole
+    assert store.get(A) == bare(whole)
+    assert store.by_index("app", "none") == [bare(whole)]
+    assert store.upsert(whole) is None
+    assert store.remove(whole.metadata) is not None
+    assert not store.any_by_index("app", "none")
