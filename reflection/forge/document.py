@@ -16,7 +16,9 @@ a newer API and is copied. A refused pod stays Pending with reason `OffloadRefus
 
 Of the metadata, name, labels and annotations travel, and their changes too; keys below `isthmus.dev`,
 `kubectl.kubernetes.io/last-applied-configuration` and a kubelet's own `kubernetes.io/config.*` do not. Owner references
-and finalizers are the consumer's business. The downward API shows the consumer's values throughout.
+and finalizers are the consumer's business. The downward API shows the consumer's values throughout,
+but for one: `resourceFieldRef` of a limit that the container does not have shows, as on any node, what the node has to
+give, and that is the provider's node, for the process learns of it only there.
 """
 
 
