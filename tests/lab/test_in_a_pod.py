@@ -21,6 +21,7 @@ SELECTOR = "app.kubernetes.io/component=virtual-kubelet"
 def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """kubectl in namespace `isthmus` of the consumer, where the example was applied; nothing of it stays."""
     isthmus_image.load(lab.consumer)
+    lab.allow_node(NODE, [])
     stack.grant(lab.provider, consumer_id=CONSUMER_ID)
     files = tmp_path_factory.mktemp("kubeconfigs")
     mine = lab.consumer.client_kubeconfig(
