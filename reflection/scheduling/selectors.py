@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from api.meta import LabelSelector, SelectorRequirement
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 
@@ -42,19 +44,19 @@ Requirements = tuple[Requirement, ...]
 """All of them have to hold."""
 
 
-def parse(labels: Mapping[str, str], expressions: Iterable[Mapping[str, Any]]) -> Requirements:
-    """The two parts of a metav1.LabelSelector. Raises `SelectorError`."""
-    equal = [Requirement(key, "In", (value,)) for key, value in sorted(labels.items())]
-    return (*equal, *(_requirement(one) for one in expressions))
+def of(selector: LabelSelector | None) -> Requirements:
+    """A label selector's requirements; none where there is no selector, which selects all. Raises `SelectorError`."""
+    if selector is None:
+        return ()
+    equal = [Requirement(key, "In", (value,)) for key, value in sorted(selector.match_labels.items())]
+    return (*equal, *(_requirement(one) for one in selector.match_expressions))
 
 
-def _requirement(expression: Mapping[str, Any]) -> Requirement:
-    key, operator, values = str(expression.get("key")), expression.get("operator"), expression.get("values") or ()
-    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-        raise SelectorError(f"{key}: operator {operator!r}; use In, NotIn, Exists or DoesNotExist")
-    if bool(values) == (operator in _VALUELESS):
-        raise SelectorError(f"{key}: operator {operator} needs {'no' if values else 'at least one'} value")
-    return Requirement(key, operator, tuple(str(value) for value in values))
+def _requirement(one: SelectorRequirement) -> Requirement:
+    """The CRD's schema can't say which operators have values."""
+    if bool(one.values) == (one.operator in _VALUELESS):
+        raise SelectorError(f"{one.key}: operator {one.operator} needs {'no' if one.values else 'at least one'} value")
+    return Requirement(one.key, one.operator, one.values)
 
 
 def accepts(requirements: Requirements, labels: Mapping[str, str]) -> bool:

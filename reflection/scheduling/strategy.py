@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from api.offloading.namespaces import PodStrategy
 from reflection.forge.names import MIRROR_ANNOTATION
 from reflection.scheduling import names
 from reflection.scheduling.selectors import Requirement, Requirements
 
 Json = Mapping[str, Any]
-PodStrategy = Literal["Local", "Remote", "LocalAndRemote"]
 Operation = dict[str, Any]
 """One operation of RFC 6902."""
 

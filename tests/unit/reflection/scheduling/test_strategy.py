@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.meta import LabelSelector, SelectorRequirement
 from reflection.scheduling import names
-from reflection.scheduling.selectors import Requirement, Requirements, SelectorError, accepts, parse
+from reflection.scheduling.selectors import Requirement, SelectorError, accepts, of
 from reflection.scheduling.strategy import Strategy, exemption, mark, patch
 from tests.unit.reflection.scheduling import matching
 
@@ -187,19 +188,25 @@ def test_a_mark_is_written_once() -> None:
 
 
 def test_a_selector_is_read_from_its_two_parts() -> None:
-    found: Requirements = parse({"b": "2", "a": "1"}, [{"key": "c", "operator": "NotIn", "values": ["3"]}])
+    selector = LabelSelector(
+        match_labels={"b": "2", "a": "1"},
+        match_expressions=(SelectorRequirement(key="c", operator="NotIn", values=("3",)),),
+    )
 
-    assert found == (Requirement("a", "In", ("1",)), Requirement("b", "In", ("2",)), Requirement("c", "NotIn", ("3",)))
+    wanted = (Requirement("a", "In", ("1",)), Requirement("b", "In", ("2",)), Requirement("c", "NotIn", ("3",)))
+    assert of(selector) == wanted
+    assert of(None) == of(LabelSelector()) == ()
 
 
 @pytest.mark.parametrize(
     "expression",
     [
-        {"key": "a", "operator": "Gt", "values": ["1"]},
-        {"key": "a", "operator": "In"},
-        {"key": "a", "operator": "Exists", "values": ["1"]},
+        SelectorRequirement(key="a", operator="In"),
+        SelectorRequirement(key="a", operator="NotIn"),
+        SelectorRequirement(key="a", operator="Exists", values=("1",)),
+        SelectorRequirement(key="a", operator="DoesNotExist", values=("1",)),
     ],
 )
-def test_a_selector_that_kubernetes_would_refuse_is_refused(expression: dict[str, Any]) -> None:
+def test_a_selector_that_kubernetes_would_refuse_is_refused(expression: SelectorRequirement) -> None:
     with pytest.raises(SelectorError, match=r"^a: "):
-        parse({}, [expression])
+        of(LabelSelector(match_expressions=(expression,)))
