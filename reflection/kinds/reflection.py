@@ -1,0 +1,194 @@
+"""The reflected kinds of one provider, put together: what wakes what across kinds, namespaces and ownership."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import prometheus_client
+
+from kube.client import Client
+from kube.events import EventRecorder
+from kube.store import Change, Key
+from reflection.kinds import table as kinds_table
+from reflection.kinds.document import Document
+from reflection.kinds.engine import KindEngine, Surroundings
+from reflection.kinds.model import AddressTranslation, Context, Identity, Kind
+from reflection.kinds.offloaded import NamespaceTable, Offloaded
+from reflection.kinds.owner import Ownership
+from reflection.kinds.pool import ReflectorPool
+from reflection.kinds.reports import Problem, Reports
+from reflection.kinds.settings import KindSettings
+
+_LOOK = 0.25
+
+
+class Reflection:
+    """Owns all reflected kinds of one provider. Start `cache_tasks`, then `worker_tasks`."""
+
+    def __init__(
+        self,
+        settings: KindSettings,
+        *,
+        consumer: Client,
+        provider: Client,
+        recorder: EventRecorder,
+        owner: Ownership,
+        kinds: Iterable[Kind] = kinds_table.DEFAULT,
+        translation: AddressTranslation | None = None,
+        registry: prometheus_client.CollectorRegistry | None = None,
+    ) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._translation = translation or Identity()
+        self._nodes: frozenset[str] = frozenset()
+        self._pool = ReflectorPool()
+        self._reports = Reports(recorder, provider=settings.provider)
+        self._contexts: dict[str, Context] = {}
+        self._table = NamespaceTable(changed=self._entry_changed)
+        around = Surroundings(
+            consumer=consumer,
+            provider=provider,
+            settings=settings,
+            table=self._table,
+            owner=owner,
+            others=self,
+            reports=self._reports,
+            pool=self._pool,
+            registry=registry,
+        )
+        self._engines: dict[str, KindEngine] = {kind.name: KindEngine(kind, around) for kind in kinds}
+
+    # -- tasks
+
+    def cache_tasks(self) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What must run before decisions can be made. Also runs in a process that is not the owner, which can then take
+        over at once."""
+        return (("kinds: watches", self._pool.run),)
+
+    def worker_tasks(self) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What decides and writes."""
+        engines = [(f"kinds: {name}", engine.controller.run) for name, engine in self._engines.items()]
+        return (("kinds: ownership", self._owner.run), ("kinds: owner's work", self._take_over), *engines)
+
+    async def run(self) -> None:
+        """All tasks at once, for who has no supervisor. Ends only by cancellation or a programming error."""
+        async with asyncio.TaskGroup() as group:
+            for name, task in (*self.cache_tasks(), *self.worker_tasks()):
+                group.create_task(_awaited(task), name=name)
+
+    async def _take_over(self) -> None:
+        """What was put aside while this process was not the owner is looked at when it is."""
+        while True:
+            await self._owner.won()
+            for engine in self._engines.values():
+                engine.resume()
+            await asyncio.sleep(_LOOK)
+
+    # -- inputs that change at run time
+
+    def set_namespaces(self, entries: Iterable[Offloaded]) -> None:
+        """Say which namespaces are reflected: the whole set. ValueError if two share a counterpart."""
+        self._contexts.clear()
+        self._table.replace(entries)
+        self.reconsider()
+
+    def set_nodes(self, nodes: Iterable[str]) -> None:
+        """Say which virtual nodes are this provider's: the endpoints on them it has itself."""
+        found = frozenset(nodes)
+        if found != self._nodes:
+            self._nodes = found
+            self._contexts.clear()
+            self.reconsider()
+
+    def reconsider(self) -> None:
+        """Something that forge functions depend on changed, such as addresses' translation."""
+        for engine in self._engines.values():
+            engine.reconsider()
+
+    def _entry_changed(self, old: Offloaded | None, new: Offloaded | None) -> None:
+        self._contexts.clear()
+        for engine in self._engines.values():
+            engine.entry_changed(old, new)
+
+    # -- what others ask
+
+    def problems(self, namespace: str) -> list[Problem]:
+        """What is not, or not wholly, reflected of a consumer namespace, and why."""
+        return self._reports.problems(namespace)
+
+    def is_empty(self, remote: str) -> bool | None:
+        """Whether nothing that we made is left in the provider namespace of a leaving entry; None: not known yet."""
+        left = 0
+        for engine in self._engines.values():
+            if not engine.stores.remote_synced(remote):
+                return None
+            left += engine.left(remote)
+        return left == 0
+
+    # -- what the kinds ask of one another
+
+    def synced(self, namespace: str) -> None:
+        """See `engine.Others`."""
+        for entry in self._table.values():
+            if namespace in (entry.namespace, entry.remote):
+                for engine in self._engines.values():
+                    engine.reconsider(entry.remote)
+
+    def context(self, entry: Offloaded) -> Context:
+        """See `engine.Others`."""
+        found = self._contexts.get(entry.remote)
+        if found is None:
+            settings = self._settings
+            found = self._contexts[entry.remote] = Context(
+                consumer_id=settings.consumer_id,
+                provider=settings.provider,
+                namespace=entry.namespace,
+                remote_namespace=entry.remote,
+                nodes=self._nodes,
+                translation=self._translation,
+                classes=settings.classes,
+                families=settings.families,
+                external_ips=settings.external_ips,
+                external_names=settings.external_names,
+                namespaces=self._table.names(),
+            )
+        return found
+
+    def is_reflected(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+        """See `engine.Others`. A kind that is not reflected at all has nobody that follows it."""
+        engine = self._engines.get(kind)
+        if engine is None:
+            return False
+        if not engine.stores.local_synced(key[0]):
+            return None
+        found = engine.stores.local(key)
+        return found is not None and engine.is_selected(found, entry)
+
+    def is_referred(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+        """See `engine.Others`."""
+        for engine in self._engines.values():
+            if engine.kind.refers is None:
+                continue
+            if not engine.stores.local_synced(key[0]):
+                return None
+            if any(engine.is_selected(found, entry) for found in engine.referring(kind, key)):
+                return True
+        return False
+
+    def moved(self, kind: Kind, namespace: str, change: Change[Document]) -> None:
+        """See `engine.Others`."""
+        for engine in self._engines.values():
+            if engine.kind.follows is not None and engine.kind.follows[0] == kind.name:
+                for key in engine.following(namespace, change.key[1]):
+                    engine.add(key)
+        if kind.refers is not None:
+            for document in (change.old, change.new):
+                for ref in kind.refers(document.json()) if document is not None else ():
+                    engine_of = self._engines.get(ref.kind)
+                    if engine_of is not None:
+                        engine_of.add((namespace, ref.name))
+
+
+async def _awaited(task: Callable[[], Awaitable[None]]) -> None:
+    await task()

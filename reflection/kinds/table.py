@@ -1,0 +1,28 @@
+"""Every kind there is: one row each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reflection.kinds.configmap import CONFIG_MAP
+from reflection.kinds.endpointslice import ENDPOINT_SLICE
+from reflection.kinds.model import Kind
+from reflection.kinds.service import SERVICE
+
+KINDS: Final[tuple[Kind, ...]] = (
+    SERVICE,
+    ENDPOINT_SLICE,
+    CONFIG_MAP,
+)
+
+DEFAULT: Final = tuple(kind for kind in KINDS if kind.by_default)
+"""What is reflected where the configuration does not say otherwise."""
+
+
+def named(names: frozenset[str]) -> tuple[Kind, ...]:
+    """The kinds of these names. ValueError for one that is not in the table."""
+    unknown = names - {kind.name for kind in KINDS}
+    if unknown:
+        known = ", ".join(kind.name for kind in KINDS)
+        raise ValueError(f"no such kind: {sorted(unknown)[0]!r}; there are {known}")
+    return tuple(kind for kind in KINDS if kind.name in names)
