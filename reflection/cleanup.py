@@ -48,7 +48,7 @@ class NamespaceCleanup:
 
     def maybe_unused(self, origin: str) -> None:
         """A pod of this consumer namespace is gone."""
-        if self._mapping.managed and not self._in_use(origin):
+        if self._mapping.managed and not self._in_use(origin) and not self._mapping.holds(origin):
             self.controller.queue.add(origin, delay=self._linger)
 
     async def run(self) -> None:
@@ -56,7 +56,7 @@ class NamespaceCleanup:
         await self.controller.run()
 
     async def _reconcile(self, origin: str) -> Result | None:
-        if self._in_use(origin):
+        if self._in_use(origin) or self._mapping.holds(origin):
             return None
         try:
             remote = self._mapping.remote(origin)

@@ -11,12 +11,11 @@ MAX_NAME = 63  # RFC 1123 label: the limit for a namespace's name
 
 
 class NamespaceNotMappedError(Exception):
-    """A consumer namespace has no counterpart at the provider."""
+    """A consumer namespace has no counterpart at the provider, or nothing new may go there."""
 
-    def __init__(self, namespace: str) -> None:
-        super().__init__(
-            f"namespace {namespace!r} is not mapped to the provider: add --namespace {namespace}=<provider namespace>"
-        )
+    def __init__(self, namespace: str, why: str = "") -> None:
+        advice = f"is not mapped to the provider: add --namespace {namespace}=<provider namespace>"
+        super().__init__(f"namespace {namespace!r} {why or advice}")
         self.namespace = namespace
 
 
@@ -29,6 +28,12 @@ class NamespaceMapping(Protocol):
 
     def remote(self, namespace: str) -> str:
         """The provider's namespace; raises `NamespaceNotMappedError`."""
+
+    def admits(self, namespace: str) -> None:
+        """Raise `NamespaceNotMappedError` if nothing new may go there, though what is there has a counterpart."""
+
+    def holds(self, namespace: str) -> bool:
+        """Whether the provider's namespace is to stay though no pod uses it."""
 
     def known(self) -> Iterable[str]:
         """The provider namespaces that are known before any pod is seen."""
@@ -53,6 +58,13 @@ class FixedMapping:
         except KeyError:
             raise NamespaceNotMappedError(namespace) from None
 
+    def admits(self, namespace: str) -> None:
+        """See `NamespaceMapping`."""
+
+    def holds(self, namespace: str) -> bool:
+        """See `NamespaceMapping`. They are not ours."""
+        return True
+
     def known(self) -> Iterable[str]:
         """See `NamespaceMapping`."""
         return self.pairs.values()
@@ -67,13 +79,25 @@ class DefaultName:
 
     def remote(self, namespace: str) -> str:
         """See `NamespaceMapping`."""
-        name = f"{namespace}-{self.consumer_id}"
-        if len(name) <= MAX_NAME:
-            return name
-        digest = hashlib.sha256(namespace.encode()).hexdigest()[:8]
-        room = MAX_NAME - len(self.consumer_id) - len(digest) - 2
-        return f"{namespace[:room].rstrip('-')}-{digest}-{self.consumer_id}"
+        return default_name(namespace, consumer_id=self.consumer_id)
+
+    def admits(self, namespace: str) -> None:
+        """See `NamespaceMapping`."""
+
+    def holds(self, namespace: str) -> bool:
+        """See `NamespaceMapping`. They come and go with the pods."""
+        return False
 
     def known(self) -> Iterable[str]:
         """See `NamespaceMapping`."""
         return ()
+
+
+def default_name(namespace: str, *, consumer_id: str) -> str:
+    """`<namespace>-<consumer id>`, shortened by a hash where that exceeds a namespace's name."""
+    name = f"{namespace}-{consumer_id}"
+    if len(name) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(namespace.encode()).hexdigest()[:8]
+    room = MAX_NAME - len(consumer_id) - len(digest) - 2
+    return f"{namespace[:room].rstrip('-')}-{digest}-{consumer_id}"

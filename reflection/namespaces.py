@@ -28,13 +28,11 @@ SELF_SUBJECT_REVIEWS = Resource(
 
 
 class ForeignNamespaceError(Exception):
-    """The provider has a namespace of the mapped name that is not ours."""
+    """The provider has a namespace of the mapped name that is not ours, or that stands for another one of ours."""
 
-    def __init__(self, namespace: str) -> None:
-        super().__init__(
-            f"provider namespace {namespace!r} exists and was not made by this consumer: "
-            "map to another one with --namespace, or remove it"
-        )
+    def __init__(self, namespace: str, *, origin: str = "") -> None:
+        whose = f"stands for namespace {origin!r} already" if origin else "was not made by this consumer"
+        super().__init__(f"provider namespace {namespace!r} exists and {whose}: map to another one, or remove it")
 
 
 class NamespaceGoingError(Exception):
@@ -68,7 +66,8 @@ class Namespaces:
     async def ensure(self, origin: str) -> str:
         """The namespace for `origin`, made if needed.
 
-        Raises `ForeignNamespaceError`, `NamespaceNotMappedError`, `NamespaceGoingError`.
+        Raises `ForeignNamespaceError`, `NamespaceNotMappedError`, `NamespaceGoingError`. One that is there is given
+        also where the mapping admits nothing new: something may run in it.
         """
         remote = self._mapping.remote(origin)
         if not self._mapping.managed or remote in self._present:
@@ -79,28 +78,38 @@ class Namespaces:
                 self._present.add(remote)
         return remote
 
+    def admits(self, origin: str) -> None:
+        """Raise `NamespaceNotMappedError` if nothing new may go there."""
+        self._mapping.admits(origin)
+
     async def _look_or_make(self, origin: str, remote: str) -> None:
         """After a restart nothing has to be written: the namespace and our rights in it are there."""
-        if await self._is_there(remote):
+        if await self._is_there(origin, remote):
             if not await self._may_work(remote):
                 await self._bind(remote)
             return
+        self._mapping.admits(origin)
         await self._create(origin, remote)
         await self._bind(remote)
 
-    async def _is_there(self, remote: str) -> bool:
+    async def _is_there(self, origin: str, remote: str) -> bool:
         try:
             existing = await self._provider.get(NAMESPACES, name=remote, decode=Object)
         except ApiError as error:
             if error.not_found:
                 return False
+            if error.forbidden and await self._may_work(remote):
+                return True  # who may not see namespaces but work in this one was given it
             raise
-        self._check(existing)
+        self._check(origin, existing)
         return True
 
-    def _check(self, existing: Object) -> None:
+    def _check(self, origin: str, existing: Object) -> None:
         if not self._ours(existing):
             raise ForeignNamespaceError(existing.metadata.name)
+        made_for = existing.metadata.annotations.get(names.ORIGIN_NAMESPACE, origin)
+        if made_for != origin:
+            raise ForeignNamespaceError(existing.metadata.name, origin=made_for)
         if existing.metadata.deletion_timestamp:
             raise NamespaceGoingError(existing.metadata.name)
 
@@ -140,14 +149,19 @@ class Namespaces:
         return False
 
     async def remove(self, remote: str) -> bool:
-        """Remove a namespace that we made and that the caller knows to be unused; False if it is not ours."""
+        """Remove a namespace that we made and that the caller knows to be unused; False if we did not make it.
+
+        One that only carries our label was given to us by the provider.
+        """
+        self.forget(remote)
         try:
             namespace = await self._provider.get(NAMESPACES, name=remote, decode=Object)
-            if not self._ours(namespace):
+            if not self._ours(namespace) or names.ORIGIN_NAMESPACE not in namespace.metadata.annotations:
                 return False
-            self.forget(remote)
             await self._provider.delete(NAMESPACES, name=remote, uid=namespace.metadata.uid)
         except ApiError as error:
+            if error.forbidden:
+                return False  # who may not see it did not make it
             if not error.not_found:
                 raise
         log.info("removed provider namespace", namespace=remote)
@@ -175,7 +189,7 @@ class Namespaces:
         except ApiError as error:
             if not error.already_exists:
                 raise
-            self._check(await self._provider.get(NAMESPACES, name=remote, decode=Object))
+            self._check(origin, await self._provider.get(NAMESPACES, name=remote, decode=Object))
 
     async def _bind(self, remote: str) -> None:
         """Grant ourselves the namespaced role; a provider that grants it elsewhere may refuse this."""

@@ -144,6 +144,11 @@ class PodReconciler:
 
     async def _start(self, pair: Pair) -> Result | None:
         try:
+            if not started(pair.pod):
+                self._p.namespaces.admits(pair.key[0])
+        except NamespaceNotMappedError as error:
+            return await self._refuse(pair, Refused("metadata.namespace", str(error)))
+        try:
             forged = self._forge(pair)
         except Refused as refused:
             return await self._refuse(pair, refused)
