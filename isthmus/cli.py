@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TypeVar
 
 from isthmus import logs, options
+
+T = TypeVar("T", bound=options.LogOptions)
 
 USAGE = """usage: isthmus COMMAND [options]
 
 commands:
   virtual-kubelet   run one virtual node
+  manager           run what turns isthmus' objects into virtual nodes; one Deployment in a cluster
   version           print the version
 
 `isthmus COMMAND --help` lists a command's options."""
@@ -24,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = given[0] if given else ""
     if command == "virtual-kubelet":
         sys.exit(_virtual_kubelet(given[1:]))
+    if command == "manager":
+        sys.exit(_manager(given[1:]))
     if command in ("version", "--version"):
         sys.stdout.write(importlib.metadata.version("isthmus") + "\n")
         return
@@ -35,11 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _virtual_kubelet(arguments: Sequence[str]) -> int:
     from isthmus import virtual_kubelet  # noqa: PLC0415 - `isthmus version` need not load everything
 
+    purpose = "Run one virtual node."
+    return _run(arguments, options.Options, virtual_kubelet.run, command="virtual-kubelet", purpose=purpose)
+
+
+def _manager(arguments: Sequence[str]) -> int:
+    from isthmus import manager  # noqa: PLC0415 - as above
+
+    purpose = "Run what turns isthmus' objects into virtual nodes."
+    return _run(arguments, manager.ManagerOptions, manager.run, command="manager", purpose=purpose)
+
+
+def _run(
+    arguments: Sequence[str],
+    kind: type[T],
+    program: Callable[[T], Coroutine[None, None, None]],
+    *,
+    command: str,
+    purpose: str,
+) -> int:
     try:
-        chosen = options.parse(arguments)
+        chosen = options.parse(arguments, kind, command=command, purpose=purpose)
         logs.configure(level=chosen.log_level, form=chosen.log_format)
-        asyncio.run(virtual_kubelet.run(chosen))
+        asyncio.run(program(chosen))
     except ValueError as error:
-        sys.stderr.write(f"isthmus virtual-kubelet: {error}\n")
+        sys.stderr.write(f"isthmus {command}: {error}\n")
         return 2
     return 0

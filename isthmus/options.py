@@ -1,22 +1,31 @@
-"""Options of `isthmus virtual-kubelet`: one table for the flags and the YAML file, with the same names."""
+"""Options of the commands: one table each for the flags and the YAML file, with the same names."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 from msgspec import Meta
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class OptionsError(ValueError):
     """An option can't be used; the text names it and says what to do."""
 
 
-class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_unknown_fields=True):
+class LogOptions(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """What every command takes."""
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
+    log_format: Annotated[Literal["json", "console"], Meta(description="form of the log lines")] = "json"
+
+
+class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unknown_fields=True):
     """What the user may set. Lists are repeated flags; each description is the flag's help."""
 
     node_name: Annotated[str, Meta(description="name of the virtual node")]
@@ -56,6 +65,10 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
     quota_namespace: Annotated[
         list[str], Meta(description="provider namespace whose ResourceQuotas limit the node; none: the mapped ones")
     ] = []
+    node_selector: Annotated[
+        list[str],
+        Meta(description="`key=value`: label of the provider's nodes for which this one stands"),
+    ] = []
     label: Annotated[list[str], Meta(description="`key=value`: a label of the node")] = []
     taint: Annotated[
         list[str], Meta(description="`key=value:effect`; none: `virtual-kubelet.io/provider=isthmus:NoSchedule`")
@@ -76,30 +89,28 @@ class Options(msgspec.Struct, kw_only=True, frozen=True, rename="kebab", forbid_
         Meta(description="host:port of the consumer's API server as pods at the provider reach it; empty: no tokens"),
     ] = ""
     dry_run: Annotated[bool, Meta(description="print what would be made, and end")] = False
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
-    log_format: Annotated[Literal["json", "console"], Meta(description="form of the log lines")] = "json"
 
 
-def parse(arguments: Sequence[str]) -> Options:
+def parse(arguments: Sequence[str], kind: type[T], *, command: str, purpose: str) -> T:
     """Options from flags, over those of the file named by --config. Raises `OptionsError`."""
-    given = vars(parser().parse_args(arguments))
+    given = vars(parser(kind, command=command, purpose=purpose).parse_args(arguments))
     path = given.pop("config", None)
     values = _from_file(Path(path)) if path else {}
     values.update({_kebab(key): value for key, value in given.items() if value is not None})
     try:
-        return msgspec.convert(values, Options)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise OptionsError(f"options: {error}") from error
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `isthmus virtual-kubelet`."""
-    made = argparse.ArgumentParser(prog="isthmus virtual-kubelet", description="Run one virtual node.")
+def parser(kind: type[msgspec.Struct], *, command: str, purpose: str) -> argparse.ArgumentParser:
+    """The command line of `isthmus <command>`."""
+    made = argparse.ArgumentParser(prog=f"isthmus {command}", description=purpose)
     made.add_argument("--config", help="YAML file with any of these options")
-    hints = get_type_hints(Options, include_extras=True)
-    for field in msgspec.structs.fields(Options):
-        kind, meta = get_args(hints[field.name])[:2]
-        _add_flag(made, field.encode_name, kind, meta.description or "", field.default)
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        of, meta = get_args(hints[field.name])[:2]
+        _add_flag(made, field.encode_name, of, meta.description or "", field.default)
     return made
 
 
@@ -153,13 +164,13 @@ def host_port(text: str, *, option: str) -> tuple[str, int]:
     return host.strip("[]") or "0.0.0.0", int(port)
 
 
-def table() -> str:
+def table(kind: type[msgspec.Struct]) -> str:
     """The options as a Markdown table, for docs/operations.md."""
     rows = ["| flag | default | meaning |", "|---|---|---|"]
-    hints = get_type_hints(Options, include_extras=True)
-    for field in msgspec.structs.fields(Options):
-        kind, meta = get_args(hints[field.name])[:2]
-        repeated = " (repeated)" if get_origin(kind) is list else ""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        of, meta = get_args(hints[field.name])[:2]
+        repeated = " (repeated)" if get_origin(of) is list else ""
         plain = isinstance(field.default, str | float) and field.default not in ("", False)
         default = "required" if field.required else f"`{field.default}`" if plain else ""
         rows.append(f"| `--{field.encode_name}`{repeated} | {default} | {meta.description} |")

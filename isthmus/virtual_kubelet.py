@@ -294,6 +294,7 @@ def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionS
         consumer_id=options.consumer_id,
         mapping=_mapping(options),
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
+        node_selector=pairs(options.node_selector, option="node-selector"),
         namespace_linger=options.namespace_linger,
         reference_linger=options.reference_linger,
         resync=options.resync,

@@ -87,6 +87,11 @@ class Credentials:
         assert self._access is not None
         return self._access
 
+    @property
+    def authority(self) -> bytes | None:
+        """The CA of the server as last read, PEM; None for the system's."""
+        return self._material.ca if self._material is not None else None
+
     async def renew(self, refused: Access) -> Access:
         """Read everything anew because the server answered 401 to ``refused``.
 

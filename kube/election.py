@@ -60,6 +60,8 @@ class LeaderElector:
         if duration < 1 or retry >= duration * _RENEW_SHARE:
             raise ValueError("duration must be at least 1 s and retry well below two thirds of it")
         self.leading = asyncio.Event()
+        self._following = asyncio.Event()
+        self._following.set()
         self.identity = identity
         self._client = client
         self._namespace = namespace
@@ -78,6 +80,10 @@ class LeaderElector:
         """Return if we surely lead at this moment, else raise NotLeader."""
         if self._clock() >= self._until:
             raise NotLeader(f"not the holder of lease {self._namespace}/{self._name}")
+
+    async def lost(self) -> None:
+        """Return as soon as we do not lead, which may be at once."""
+        await self._following.wait()
 
     async def run(self) -> None:
         """Stand for election until cancelled; on cancellation give the lease back. Never raises KubeError.
@@ -190,6 +196,7 @@ class LeaderElector:
         if not self.leading.is_set():
             self._log.info("leading")
             self.leading.set()
+            self._following.clear()
             self._gauge.set(1)
 
     def _lose(self) -> None:
@@ -197,4 +204,5 @@ class LeaderElector:
         if self.leading.is_set():
             self._log.warning("no_longer_leading")
             self.leading.clear()
+            self._following.set()
             self._gauge.set(0)

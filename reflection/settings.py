@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reflection.mapping import NamespaceMapping
@@ -23,6 +24,8 @@ class ReflectionSettings:
     """ClusterRole that is bound in namespaces that we make."""
     api_server: tuple[str, int] | None = None
     """Host and port of the consumer's API server as the provider's pods reach it; None: pods get no token."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the provider's nodes that the virtual node stands for."""
     namespace_linger: float = 60.0
     """Seconds that an unused namespace of ours stays at the provider."""
     reference_linger: float = 30.0

@@ -96,7 +96,8 @@ POD_SPEC: Final[Rules] = {
     "initContainers": _translate("init_containers", "field by field, see Container"),
     "nodeName": _drop("names the virtual node; the provider's scheduler chooses a node of its own"),
     "nodeSelector": _translate(
-        "node_selector", "only kubernetes.io/os and kubernetes.io/arch; the rest " + _SCHEDULING
+        "node_selector",
+        "only kubernetes.io/os and kubernetes.io/arch, and what the virtual node stands for; the rest " + _SCHEDULING,
     ),
     "overhead": _drop("set by the consumer's RuntimeClass; the provider sets its own"),
     "preemptionPolicy": _drop("follows from the priority class, which is the consumer's"),

@@ -83,6 +83,8 @@ class ForgeContext:
     node_ips: tuple[str, ...] = ()
     """InternalIPs of the virtual node, the one that stands in status.hostIP first."""
     api_access: ApiAccess | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the provider's nodes that the virtual node stands for: every remote pod asks for them."""
     runtime_classes: Mapping[str, str] = field(default_factory=dict)
     """RuntimeClass at the consumer -> RuntimeClass at the provider."""
     translate: Callable[[str], str | None] = _same

@@ -75,6 +75,8 @@ def _forge_spec(job: Job) -> dict[str, Any]:
     out = apply(spec, fields.POD_SPEC, SPEC_TRANSLATORS, job=job, path="spec")
     if forged_volumes is not None:
         out["volumes"] = forged_volumes
+    if job.context.node_selector:
+        out["nodeSelector"] = {**out.get("nodeSelector", {}), **job.context.node_selector}
     out["automountServiceAccountToken"] = False
     out["enableServiceLinks"] = False
     return out

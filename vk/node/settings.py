@@ -114,7 +114,7 @@ class NodeSettings:
         if not _VERSION.fullmatch(self.kubelet_version):
             message = f"kubelet version {self.kubelet_version!r} does not look like v1.34.4"
             raise SettingsError(message)
-        _check_labels(self.labels)
+        check_labels(self.labels)
         for key in self.annotations:
             check_qualified(key, what="annotation")
 
@@ -155,7 +155,8 @@ def _within(prefix: str, domains: Iterable[str]) -> bool:
     return any(prefix == domain or prefix.endswith("." + domain) for domain in domains)
 
 
-def _check_labels(labels: Mapping[str, str]) -> None:
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that a node identity may not set on its own Node, or that are none."""
     for key, value in labels.items():
         check_qualified(key, what="label")
         check_label_value(value, what=f"label {key}")

@@ -6,12 +6,17 @@ import pytest
 
 from deploy.lab.paths import ROOT
 from isthmus import options
+from isthmus.options import Options
+
+
+def parse(*arguments: str) -> Options:
+    return options.parse(arguments, Options, command="virtual-kubelet", purpose="")
 
 
 def test_a_flag_goes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "isthmus.yaml"
     file.write_text("node-name: from-file\nlog-level: debug\ncapacity: [cpu=4]\n")
-    chosen = options.parse([f"--config={file}", "--node-name=from-flag"])
+    chosen = parse(f"--config={file}", "--node-name=from-flag")
     assert (chosen.node_name, chosen.log_level, chosen.capacity) == ("from-flag", "debug", ["cpu=4"])
 
 
@@ -29,11 +34,11 @@ def test_a_bad_file_is_refused_with_its_key(tmp_path: Path, text: str, said: str
     file = tmp_path / "isthmus.yaml"
     file.write_text(text)
     with pytest.raises(options.OptionsError, match=said):
-        options.parse([f"--config={file}"])
+        parse(f"--config={file}")
 
 
 def test_lists_are_repeated_flags() -> None:
-    chosen = options.parse(["--node-name=a", "--namespace=x=y", "--namespace=z=w"])
+    chosen = parse("--node-name=a", "--namespace=x=y", "--namespace=z=w")
     assert options.pairs(chosen.namespace, option="namespace") == {"x": "y", "z": "w"}
 
 
@@ -57,4 +62,4 @@ def test_bad_host_and_port(text: str) -> None:
 
 
 def test_the_documented_table_is_up_to_date() -> None:
-    assert options.table() in (ROOT / "docs" / "operations.md").read_text()
+    assert options.table(Options) in (ROOT / "docs" / "operations.md").read_text()

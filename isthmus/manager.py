@@ -1,0 +1,175 @@
+"""`isthmus manager`: builds the controllers of one cluster and hands them to a supervisor.
+
+Any number of replicas may run: one leads and decides, the others wait with warm caches and serve. A replica that loses
+its lease ends, so that nothing of it can go on; its Deployment starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import prometheus_client
+import structlog
+from msgspec import Meta
+
+from api.offloading.virtual_node import VirtualNode
+from isthmus.health import HealthServer
+from isthmus.options import LogOptions, OptionsError, host_port
+from isthmus.retire import Retirement
+from kube import config
+from kube.client import Client
+from kube.config import Credentials
+from kube.election import LeaderElector
+from kube.events import EventRecorder
+from kube.reflector import Reflector
+from kube.supervisor import Stage, Supervisor
+from vk.virtualnode.approval import ServingApprover
+from vk.virtualnode.controller import VirtualNodes
+from vk.virtualnode.settings import VirtualNodeSettings
+
+log = structlog.get_logger(__name__)
+
+LEASE = "isthmus-manager"
+LEASE_SECONDS = 15.0
+
+
+class LeadershipLostError(Exception):
+    """Another replica leads now, or may: this one ends."""
+
+
+class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """What the user may set. Lists are repeated flags; each description is the flag's help."""
+
+    image: Annotated[str, Meta(description="image of isthmus that virtual kubelets run")]
+    kubeconfig: Annotated[str, Meta(description="kubeconfig of this cluster; empty: the pod's own service account")] = (
+        ""
+    )
+    namespace: Annotated[str, Meta(description="namespace of isthmus' own objects")] = "isthmus"
+    consumer_id: Annotated[
+        str, Meta(description="short name of this cluster, unique among its providers' consumers")
+    ] = "consumer"
+    api_server: Annotated[
+        str, Meta(description="URL of this cluster's API server as pods reach it; empty: as the manager does")
+    ] = ""
+    health_listen: Annotated[str, Meta(description="address:port of /healthz, /readyz and /metrics; empty: none")] = (
+        "127.0.0.1:10258"
+    )
+    identity: Annotated[str, Meta(description="name of this replica; empty: the host's, which is the pod's")] = ""
+
+
+async def run(options: ManagerOptions) -> None:
+    """Run until SIGTERM or SIGINT. Raises `OptionsError`, `kube.errors.ConfigError`, or what made a part fail."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    registry = prometheus_client.CollectorRegistry()
+    prometheus_client.ProcessCollector(registry=registry)
+    credentials = await config.load(kubeconfig=options.kubeconfig or None)
+    async with Client.connect(credentials, name="own", registry=registry) as client:
+        supervisor = await build(options, client, credentials, registry=registry)
+        log.info("manager starts", namespace=options.namespace, consumer_id=options.consumer_id)
+        await supervisor.run(stop)
+    log.info("manager stops; virtual nodes go on")
+
+
+async def build(
+    options: ManagerOptions,
+    client: Client,
+    credentials: Credentials,
+    *,
+    registry: prometheus_client.CollectorRegistry,
+) -> Supervisor:
+    """Wire all parts of one manager."""
+    supervisor = Supervisor()
+    identity = options.identity or f"{socket.gethostname()}-{os.getpid()}"
+    elector = LeaderElector(
+        client,
+        namespace=options.namespace,
+        name=LEASE,
+        identity=identity,
+        duration=LEASE_SECONDS,
+        registry=registry,
+    )
+    recorder = EventRecorder(client, component="isthmus-manager", host=identity)
+    if options.health_listen:
+        host, port = host_port(options.health_listen, option="health-listen")
+        health = HealthServer(host, port, is_ready=lambda: supervisor.started, registry=registry)
+        supervisor.add("health", health.run, stage=Stage.SERVERS, ready=health.ready)
+    supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
+    supervisor.add("election", elector.run, stage=Stage.CLIENTS)
+    await _add_virtual_nodes(supervisor, options, client, credentials, elector=elector, registry=registry)
+    return supervisor
+
+
+async def _add_virtual_nodes(
+    supervisor: Supervisor,
+    options: ManagerOptions,
+    client: Client,
+    credentials: Credentials,
+    *,
+    elector: LeaderElector,
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    access = await credentials.access()
+    if credentials.authority is None:
+        raise OptionsError("--kubeconfig: needs a certificate authority, for virtual kubelets are given the same")
+    settings = VirtualNodeSettings(
+        namespace=options.namespace,
+        image=options.image,
+        consumer_id=options.consumer_id,
+        server=options.api_server or access.server,
+        ca=credentials.authority,
+    )
+
+    def others(virtual: VirtualNode) -> list[VirtualNode]:
+        """VirtualNodes that stay and use the same provider."""
+        return [
+            other
+            for other in controller.virtual_nodes.store.values()
+            if other.metadata.uid != virtual.metadata.uid
+            and other.spec.provider == virtual.spec.provider
+            and other.metadata.deletion_timestamp is None
+        ]
+
+    retirement = Retirement(client, namespace=options.namespace, consumer_id=options.consumer_id, others=others)
+    controller = VirtualNodes(client, settings, retire=retirement, check=elector.check, registry=registry)
+    approver = ServingApprover(client, addresses=controller.addresses, check=elector.check, registry=registry)
+    for name, reflector in (*controller.cache_tasks(), ("certificate requests", approver.requests)):
+        supervisor.add(name, reflector.run, stage=Stage.CACHES, ready=_synced(reflector))
+    supervisor.add("virtual node controller", while_leading(elector, controller.controller.run), stage=Stage.WORKERS)
+    supervisor.add("serving approver", while_leading(elector, approver.controller.run), stage=Stage.WORKERS)
+
+
+def while_leading(elector: LeaderElector, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """`work`, begun when we lead. Raises `LeadershipLostError` when we no longer do."""
+
+    async def run_led() -> None:
+        await elector.leading.wait()
+        working = asyncio.ensure_future(work())
+        watching = asyncio.ensure_future(elector.lost())
+        try:
+            done, _ = await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            raise LeadershipLostError("another replica leads, or may")
+        finally:
+            for task in (working, watching):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(working, watching, return_exceptions=True)
+
+    return run_led
+
+
+def _synced(reflector: Reflector[Any]) -> Callable[[], Awaitable[None]]:
+    async def ready() -> None:
+        await reflector.synced.wait()
+
+    return ready

@@ -1,0 +1,105 @@
+"""Clearing a provider of what a VirtualNode leaves there, when the VirtualNode goes.
+
+Remote pods end with their origins, and copies with the pods that named them; both are the virtual kubelet's work. What
+is left are the namespaces that we made, which other VirtualNodes of the same provider may still use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from api.offloading.virtual_node import VirtualNode
+from kube import config
+from kube.client import Client
+from kube.errors import ApiError
+from kube.objects import Object, Secret, WithMetadata
+from kube.resources import NAMESPACES, PODS, SECRETS
+from reflection import ownership
+
+
+class Retirement:
+    """The manager's `Retire`: asks the provider with the VirtualNode's own kubeconfig."""
+
+    def __init__(
+        self,
+        consumer: Client,
+        *,
+        namespace: str,
+        consumer_id: str,
+        others: Callable[[VirtualNode], Collection[VirtualNode]],
+    ) -> None:
+        self._consumer = consumer
+        self._namespace = namespace
+        self._consumer_id = consumer_id
+        self._others = others
+
+    async def __call__(self, virtual: VirtualNode) -> str:
+        """Empty once nothing of the VirtualNode is at the provider, else what is. Raises KubeError."""
+        async with self._provider(virtual) as provider:
+            if provider is None:
+                return ""  # never had a kubeconfig: nothing can have been made
+            namespaces = await self._made(provider)
+            left = [name for name in namespaces if await self._pods(provider, name, node=virtual.node)]
+            if left:
+                return f"remote pods are left in {', '.join(sorted(left)[:5])}"
+            if self._others(virtual):
+                return ""
+            for name, uid in namespaces.items():
+                await self._remove(provider, name, uid)
+            return f"namespaces are being removed: {', '.join(sorted(namespaces)[:5])}" if namespaces else ""
+
+    @asynccontextmanager
+    async def _provider(self, virtual: VirtualNode) -> AsyncIterator[Client | None]:
+        """A client of the provider. Credentials are read from files, so the kubeconfig is one for a moment."""
+        wanted = virtual.spec.kubeconfig_secret
+        try:
+            secret = await self._consumer.get(SECRETS, name=wanted.name, namespace=self._namespace, decode=Secret)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            yield None
+            return
+        text = base64.b64decode(secret.data.get(wanted.key, ""))
+        with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+            file = Path(folder) / "kubeconfig"
+            await asyncio.to_thread(file.write_bytes, text)
+            credentials = await config.load(kubeconfig=str(file))
+            async with Client.connect(credentials, name="provider") as provider:
+                yield provider
+
+    async def _made(self, provider: Client) -> dict[str, str]:
+        """The namespaces that this consumer made, with their UIDs. A credential for given namespaces makes none."""
+        selector = ownership.consumer_selector(self._consumer_id)
+        try:
+            listing = await provider.list(NAMESPACES, label_selector=selector, decode=Object)
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+            return {}
+        return {
+            namespace.metadata.name: namespace.metadata.uid
+            for namespace in listing.items
+            if ownership.is_ours(namespace.metadata, self._consumer_id)
+        }
+
+    async def _pods(self, provider: Client, namespace: str, *, node: str) -> bool:
+        selector = ownership.node_selector(node)
+        try:
+            listing = await provider.list(PODS, namespace=namespace, label_selector=selector, decode=WithMetadata)
+        except ApiError as error:
+            if error.forbidden:  # our rights go with the namespace
+                return False
+            raise
+        return bool(listing.items)
+
+    async def _remove(self, provider: Client, name: str, uid: str) -> None:
+        try:
+            await provider.delete(NAMESPACES, name=name, uid=uid)
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise

@@ -1,0 +1,141 @@
+"""From a VirtualNode to the objects of its process. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import yaml
+
+from api.offloading.virtual_node import Taint, VirtualNode
+from vk.virtualnode.settings import CONFIG_ANNOTATION, VirtualNodeSettings, labels, object_name
+
+Json = dict[str, Any]
+
+KUBELET_PORT = 10250
+HEALTH_PORT = 10248
+_FOLDER = "/etc/isthmus"
+_USER = 65532
+
+
+def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
+    """The options of `isthmus virtual-kubelet`, as its YAML file has them, without what only the pod knows."""
+    spec = node.spec
+    made: Json = {
+        **dict(settings.options),
+        "node-name": node.node,
+        "consumer-id": settings.consumer_id,
+        "consumer-kubeconfig": f"{_FOLDER}/identity/kubeconfig",
+        "provider-kubeconfig": f"{_FOLDER}/provider/kubeconfig",
+        "capacity": _pairs({name: str(amount) for name, amount in spec.resources.items()}),
+        "quota-namespace": sorted(spec.quota_namespaces),
+        "label": _pairs(spec.labels),
+        "taint": [taint_text(taint) for taint in spec.taints],
+        "node-selector": _pairs(spec.node_selector),
+        "api-access": spec.api_server,
+        "mode": "managed" if spec.mode == "Managed" else "",
+        "pending-timeout": spec.pending_timeout or "",
+    }
+    return {name: value for name, value in made.items() if value not in ("", [])}
+
+
+def taint_text(taint: Taint) -> str:
+    """A taint as `kubectl taint` writes it."""
+    return f"{taint.key}={taint.value}:{taint.effect}" if taint.value else f"{taint.key}:{taint.effect}"
+
+
+def _pairs(values: dict[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in sorted(values.items())]
+
+
+def objects(node: VirtualNode, settings: VirtualNodeSettings) -> list[Json]:
+    """ConfigMap and Deployment, to be applied in this order."""
+    text = yaml.safe_dump(options(node, settings), sort_keys=True)
+    name = object_name(node.metadata.name)
+    metadata = {"name": name, "namespace": settings.namespace, "labels": labels(node.metadata.name)}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"options.yaml": text}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 1,
+                # Never two processes for one node. Pods run on meanwhile: the node's lease outlasts a restart.
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels(node.metadata.name)},
+                "template": {
+                    "metadata": {
+                        "labels": labels(node.metadata.name),
+                        "annotations": {CONFIG_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]},
+                    },
+                    "spec": _pod(node, settings, name),
+                },
+            },
+        },
+    ]
+
+
+def _pod(node: VirtualNode, settings: VirtualNodeSettings, name: str) -> Json:
+    secret = node.spec.kubeconfig_secret
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "priorityClassName": "system-cluster-critical",
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(settings)],
+        "volumes": [
+            {"name": "options", "configMap": {"name": name}},
+            {"name": "identity", "secret": {"secretName": name, "defaultMode": 0o440}},
+            {
+                "name": "provider",
+                "secret": {
+                    "secretName": secret.name,
+                    "defaultMode": 0o440,
+                    "items": [{"key": secret.key, "path": "kubeconfig"}],
+                },
+            },
+            {"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ],
+    }
+
+
+def _container(settings: VirtualNodeSettings) -> Json:
+    return {
+        "name": "virtual-kubelet",
+        "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "virtual-kubelet",
+            f"--config={_FOLDER}/options/options.yaml",
+            "--node-address=$(POD_IP)",
+            f"--listen=$(POD_IP):{KUBELET_PORT}",
+            f"--health-listen=$(POD_IP):{HEALTH_PORT}",
+        ],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [
+            {"name": "kubelet-api", "containerPort": KUBELET_PORT},
+            {"name": "health", "containerPort": HEALTH_PORT},
+        ],
+        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "health"}, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 5},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "options", "mountPath": f"{_FOLDER}/options", "readOnly": True},
+            {"name": "identity", "mountPath": f"{_FOLDER}/identity", "readOnly": True},
+            {"name": "provider", "mountPath": f"{_FOLDER}/provider", "readOnly": True},
+            {"name": "state", "mountPath": "/var/lib/isthmus"},
+        ],
+    }
