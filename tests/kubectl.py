@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deploy.lab.cluster import LabCluster
+
 T = TypeVar("T")
 
 
@@ -126,6 +128,11 @@ class Kubectl:
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **self.env}
+
+
+def admin(cluster: LabCluster, namespace: str) -> Kubectl:
+    """kubectl as the administrator of a lab's cluster."""
+    return Kubectl(cluster.plan.binaries / "kubectl", cluster.admin_kubeconfig, namespace)
 
 
 def ready(pod: Mapping[str, Any]) -> bool:

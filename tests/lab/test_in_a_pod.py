@@ -7,10 +7,9 @@ import pytest
 
 from deploy import stack
 from deploy.lab import isthmus_image
-from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
 from tests import manifests as m
-from tests.kubectl import Kubectl, eventually, ready
+from tests.kubectl import Kubectl, admin, eventually, ready
 
 NODE = "virtual-1"
 CONSUMER_ID = "consumer"
@@ -49,10 +48,6 @@ def web(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
         yield consumer
     finally:
         consumer.run("delete", "namespace", consumer.namespace, timeout=120)
-
-
-def admin(cluster: LabCluster, namespace: str) -> Kubectl:
-    return Kubectl(cluster.plan.binaries / "kubectl", cluster.admin_kubeconfig, namespace)
 
 
 def serving_pod(own: Kubectl, lab: Lab, *, other_than: str = "") -> str:

@@ -1,0 +1,149 @@
+"""VirtualNodes as declared objects: the manager's manifests, its image, and the life of two virtual nodes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy import stack
+from deploy.lab import isthmus_image
+from deploy.lab.lab import Lab
+from deploy.lab.paths import ROOT
+from tests import manifests as m
+from tests.kubectl import Kubectl, admin, eventually, ready
+
+CONSUMER_ID = "consumer"
+MANIFESTS = str(ROOT / "deploy/manager/consumer")
+READY = "--for=condition=Ready"
+_MINUTES = "--timeout=120s"
+
+
+def virtual_node(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "offloading.isthmus.dev/v1alpha1",
+        "kind": "VirtualNode",
+        "metadata": {"name": name},
+        "spec": {
+            "provider": "provider",
+            "kubeconfigSecret": {"name": "provider"},
+            "resources": {"cpu": "2", "memory": "4Gi", "pods": 20},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """kubectl in namespace `isthmus`, where two managers run; nothing of it stays."""
+    isthmus_image.load(lab.consumer)
+    stack.grant(lab.provider, consumer_id=CONSUMER_ID)
+    file = tmp_path_factory.mktemp("kubeconfigs") / "kubeconfig"
+    lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=file)
+    kubectl = admin(lab.consumer, "isthmus")
+    try:
+        for _ in range(2):
+            kubectl.run("apply", "--server-side", "-k", MANIFESTS)
+        kubectl.run("create", "secret", "generic", "provider", f"--from-file={file}")
+        kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=130)
+        yield kubectl
+    finally:
+        if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
+            kubectl.run("delete", "virtualnodes", "--all", timeout=180)
+        kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+
+
+@pytest.fixture
+def shop(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the consumer."""
+    consumer = admin(lab.consumer, "shop")
+    consumer.run("create", "namespace", consumer.namespace)
+    consumer.wait_for("serviceaccount", "default")
+    try:
+        yield consumer
+    finally:
+        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+
+
+def told(virtual: dict[str, Any], reason: str, part: str) -> bool:
+    return any(c["reason"] == reason and part in c["message"] for c in virtual["status"]["conditions"])
+
+
+def deployment(node: str) -> dict[str, Any]:
+    made = m.workload("Deployment", "web", replicas=2)
+    made["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    return made
+
+
+def budget(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, **spec},
+    }
+
+
+@pytest.mark.timeout(500)
+def test_a_virtual_node_is_declared_used_changed_and_removed(own: Kubectl, shop: Kubectl, lab: Lab) -> None:
+    own.apply(virtual_node("one", labels={"tier": "gold"}))
+    own.run("wait", READY, _MINUTES, "virtualnode/one", timeout=130)
+    shop.apply(deployment("one"))
+    eventually(lambda: len([p for p in shop.list("pods") if ready(p)]) == 2, what="two pods", timeout=90)
+    pod = shop.list("pods")[0]["metadata"]["name"]
+    eventually(lambda: "HTTP server" in shop.run("logs", pod), what="logs")
+    before = {p["metadata"]["uid"] for p in shop.list("pods")}
+
+    own.apply(virtual_node("one", labels={"tier": "silver"}, resources={"cpu": "3", "memory": "4Gi", "pods": 20}))
+
+    def changed(node: dict[str, Any]) -> bool:
+        labels: dict[str, str] = node["metadata"]["labels"]
+        return labels.get("tier") == "silver" and bool(node["status"]["allocatable"]["cpu"] == "3")
+
+    own.wait_for("node", "one", changed, timeout=90)
+    assert {p["metadata"]["uid"] for p in shop.list("pods")} == before
+    own.wait_for("virtualnode", "one", lambda vn: vn["status"]["allocatable"]["cpu"] == "3")
+
+    shop.apply(budget(minAvailable=2))
+    own.run("delete", "virtualnode", "one", "--wait=false")
+
+    def blocked(vn: dict[str, Any]) -> bool:
+        drain = vn["status"]["drain"]
+        return len(drain["blocked"]) == 2 and "disruption budget" in drain["blocked"][0]
+
+    own.wait_for("virtualnode", "one", blocked, timeout=60)
+    assert own.get("node", "one")["spec"]["unschedulable"] is True
+    assert len([p for p in shop.list("pods") if ready(p)]) == 2
+    shop.run("delete", "poddisruptionbudget", "web")
+    own.wait_gone("virtualnode", "one", timeout=120)
+    assert not own.exists("node", "one")
+    assert not own.run("get", "deployment,secret,configmap", "--selector=app.kubernetes.io/instance=one", "-o", "name")
+    provider = admin(lab.provider, "default")
+    assert not provider.run(
+        "get", "namespaces", f"--selector=offloading.isthmus.dev/consumer={CONSUMER_ID}", "-o", "name"
+    )
+    assert all(p["status"]["phase"] == "Pending" for p in shop.list("pods")), "their nodeSelector allows no other node"
+
+
+def test_what_is_wrong_with_a_virtual_node_is_said(own: Kubectl) -> None:
+    own.apply(virtual_node("two", kubeconfigSecret={"name": "nowhere"}))
+
+    def said(vn: dict[str, Any]) -> bool:
+        return any(
+            c["reason"] == "KubeconfigMissing" and "isthmus/nowhere" in c["message"] for c in vn["status"]["conditions"]
+        )
+
+    own.wait_for("virtualnode", "two", said)
+    own.apply(virtual_node("two", labels={"node-role.kubernetes.io/master": ""}))
+    own.wait_for("virtualnode", "two", lambda vn: any(c["reason"] == "InvalidSpec" for c in vn["status"]["conditions"]))
+    own.run("delete", "virtualnode", "two", timeout=60)
+
+
+def test_one_manager_leads_and_another_takes_over(own: Kubectl) -> None:
+    def holder() -> str:
+        lease = json.loads(own.run("get", "lease", "isthmus-manager", "-o", "json"))
+        return str(lease["spec"].get("holderIdentity", ""))
+
+    first = eventually(holder, what="a leader")
+    own.run("delete", "pod", first, "--wait=false")
+    eventually(lambda: holder() not in ("", first), what="another leader", timeout=40)
