@@ -42,12 +42,38 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
             description="consumer=provider: a fixed namespace mapping; none: <namespace>-<consumer id>, made on demand"
         ),
     ] = []
+    namespaces_from_objects: Annotated[
+        bool,
+        Meta(description="only namespaces with a NamespaceOffloading are mapped, as that says; not with --namespace"),
+    ] = False
+    provider: Annotated[
+        str,
+        Meta(description="short name of the provider; virtual nodes with the same one share it; empty: the node's own"),
+    ] = ""
+    election_namespace: Annotated[
+        str,
+        Meta(
+            description="consumer namespace of the Lease by which one of a provider's virtual kubelets does what is "
+            "namespace-wide; empty: there is only this one"
+        ),
+    ] = ""
+    runtime_class: Annotated[
+        list[str],
+        Meta(description="`consumer=provider`: a RuntimeClass and what it becomes, `=` none; `isthmus` becomes none"),
+    ] = []
     namespace_linger: Annotated[
         float, Meta(description="seconds that an unused namespace of ours stays at the provider")
     ] = 60.0
     reference_linger: Annotated[
         float, Meta(description="seconds that a copied ConfigMap or Secret stays after the last pod that named it")
     ] = 30.0
+    pending_timeout: Annotated[
+        str,
+        Meta(
+            description="how long a pod may wait for a place at the provider before it is evicted here, as 5m; "
+            "empty: for ever"
+        ),
+    ] = ""
     resync: Annotated[
         float,
         Meta(description="seconds until pods and copies are listed anew, in case a watch failed to tell", gt=0),

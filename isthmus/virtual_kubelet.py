@@ -8,22 +8,30 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import prometheus_client
 import structlog
 
+from api.meta import seconds
 from isthmus import dry_run, own_use
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
 from isthmus.options import Options, OptionsError, host_port, pairs
+from isthmus.placement import Placement
 from kube import config, kubeconfig
 from kube.client import Client
+from kube.election import LeaderElector
 from kube.errors import KubeError
 from kube.events import EventRecorder
+from kube.reflector import Timing
 from kube.supervisor import Stage, Supervisor
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
+from reflection.scheduling.declared import Declared
+from reflection.scheduling.leadership import Alone
+from reflection.scheduling.provider import ProviderNamespaces
 from reflection.settings import ReflectionSettings
 from vk.node.access import ProviderAccess
 from vk.node.capacity import FixedCapacity, QuotaCapacity
@@ -39,6 +47,8 @@ from vk.server.app import KubeletServer, ServerConfig
 
 log = structlog.get_logger(__name__)
 
+RUNTIME_CLASS = "isthmus"
+"""The RuntimeClass of `deploy/manager`: it says where pods go, and nothing about how containers are run."""
 FACTS_SECONDS = 5.0
 """How long the start waits for the provider to tell its version and platform before the consumer's are reported."""
 
@@ -79,7 +89,7 @@ async def _print_plan(
     provider: Client,
     registry: prometheus_client.CollectorRegistry,
 ) -> None:
-    reflected = reflection_settings(options, settings)
+    reflected = reflection_settings(options, settings, mapping=_mapping(options))
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     offloading = Offloading(reflected, consumer=consumer, provider=provider, recorder=recorder, registry=registry)
     capacity = _capacity(options, offloading, provider=provider, registry=registry)
@@ -108,8 +118,9 @@ def build(
     """Wire all parts of one virtual node."""
     supervisor = Supervisor()
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
+    declared = _declared(options, consumer=consumer, registry=registry)
     offloading = Offloading(
-        reflection_settings(options, settings),
+        reflection_settings(options, settings, mapping=declared.mapping if declared else _mapping(options)),
         consumer=consumer,
         provider=provider,
         recorder=recorder,
@@ -117,7 +128,11 @@ def build(
     )
     _add_health(supervisor, options, registry=registry)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
-    _add_reflection(supervisor, offloading)
+    if declared is not None:
+        _add_declared(
+            supervisor, options, declared, offloading, consumer=consumer, provider=provider, registry=registry
+        )
+    _add_reflection(supervisor, offloading, declared)
     _add_node(
         supervisor,
         options,
@@ -138,11 +153,79 @@ def _add_health(supervisor: Supervisor, options: Options, *, registry: prometheu
         supervisor.add("health", health.run, stage=Stage.SERVERS, ready=health.ready)
 
 
-def _add_reflection(supervisor: Supervisor, offloading: Offloading) -> None:
+def _declared(options: Options, *, consumer: Client, registry: prometheus_client.CollectorRegistry) -> Declared | None:
+    if not options.namespaces_from_objects:
+        return None
+    if options.namespace:
+        raise OptionsError(
+            "--namespace: not with --namespaces-from-objects, which takes them from NamespaceOffloadings"
+        )
+    return Declared(
+        consumer,
+        provider=provider_name(options),
+        consumer_id=options.consumer_id,
+        registry=registry,
+        timing=Timing(resync=options.resync),
+    )
+
+
+def provider_name(options: Options) -> str:
+    """The provider that NamespaceOffloadings know this virtual node by."""
+    return options.provider or options.node_name
+
+
+def _add_declared(
+    supervisor: Supervisor,
+    options: Options,
+    declared: Declared,
+    offloading: Offloading,
+    *,
+    consumer: Client,
+    provider: Client,
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    """Namespaces as NamespaceOffloadings want them; no pod is decided about before those are known."""
+    name, leadership = provider_name(options), Alone()
+    elector: LeaderElector | None = None
+    if options.election_namespace:
+        elector = LeaderElector(
+            consumer,
+            namespace=options.election_namespace,
+            name=f"isthmus-namespaces-{name}",
+            identity=options.node_name,
+            registry=registry,
+        )
+        supervisor.add("namespace election", elector.run, stage=Stage.CLIENTS)
+    namespaces = ProviderNamespaces(
+        consumer=consumer,
+        provider=provider,
+        provider_id=name,
+        consumer_id=options.consumer_id,
+        objects=declared,
+        namespaces=offloading.namespaces,
+        leadership=elector or leadership,
+        registry=registry,
+    )
+    declared.turned.append(offloading.namespace_turned)
+    supervisor.add("namespace offloadings", declared.reflector.run, stage=Stage.CACHES)
+    supervisor.add("declared namespaces", namespaces.run, stage=Stage.WORKERS)
+
+
+def _add_reflection(supervisor: Supervisor, offloading: Offloading, declared: Declared | None) -> None:
     for name, task in offloading.cache_tasks():
         supervisor.add(name, task, stage=Stage.CACHES)
     for name, task in offloading.worker_tasks():
-        supervisor.add(name, task, stage=Stage.WORKERS)
+        # The node itself does not wait: its pods run on, whether their namespaces are known already or not.
+        work = task if declared is None else _after(declared.reflector.synced, task)
+        supervisor.add(name, work, stage=Stage.WORKERS)
+
+
+def _after(event: asyncio.Event, task: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        await event.wait()
+        await task()
+
+    return run
 
 
 def _add_node(
@@ -163,14 +246,14 @@ def _add_node(
     access = ProviderAccess(
         provider,
         namespaces=lambda: [namespace.name for namespace in offloading.caches.values()],
-        makes_namespaces=_mapping(options).managed,
+        makes_namespaces=options.namespaces_from_objects or _mapping(options).managed,
     )
     node = NodeController(
         consumer,
         settings=settings,
         capacity=capacity,
         probes=[ping],
-        conditions=[access, certificate],
+        conditions=[access, certificate, Placement(offloading.pending)],
         recorder=recorder,
         registry=registry,
     )
@@ -286,19 +369,28 @@ def _mapping(options: Options) -> NamespaceMapping:
     return FixedMapping(fixed) if fixed else DefaultName(options.consumer_id)
 
 
-def reflection_settings(options: Options, settings: NodeSettings) -> ReflectionSettings:
+def reflection_settings(options: Options, settings: NodeSettings, *, mapping: NamespaceMapping) -> ReflectionSettings:
     """What the options say about reflection."""
     return ReflectionSettings(
         node_name=settings.name,
         node_ips=settings.addresses,
         consumer_id=options.consumer_id,
-        mapping=_mapping(options),
+        mapping=mapping,
+        runtime_classes={RUNTIME_CLASS: "", **pairs(options.runtime_class, option="runtime-class")},
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
         node_selector=pairs(options.node_selector, option="node-selector"),
         namespace_linger=options.namespace_linger,
+        pending_timeout=_seconds(options.pending_timeout, option="pending-timeout"),
         reference_linger=options.reference_linger,
         resync=options.resync,
     )
+
+
+def _seconds(text: str, *, option: str) -> float | None:
+    try:
+        return seconds(text) if text else None
+    except ValueError as error:
+        raise OptionsError(f"--{option}: {error}") from error
 
 
 async def node_settings(options: Options, *, consumer: Client, provider: Client) -> NodeSettings:

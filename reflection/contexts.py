@@ -35,6 +35,7 @@ class Contexts:
                 remote_namespace=remote_namespace,
                 node_ips=settings.node_ips,
                 api_access=access,
+                runtime_classes=settings.runtime_classes,
                 node_selector=settings.node_selector,
                 forbidden_ips=settings.forbidden_ips,
             )

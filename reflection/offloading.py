@@ -30,6 +30,7 @@ from reflection.forge.references import references
 from reflection.ledger import Ledger
 from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import Namespaces
+from reflection.pending import PendingLimit
 from reflection.pods import Parts, PodReconciler
 from reflection.references import References, RefKey, reference_keys
 from reflection.reports import Reports
@@ -104,6 +105,9 @@ class Offloading:
         self._contexts = Contexts(settings)
         reports = Reports(consumer, recorder, self._ledger, now=self._contexts.now)
         self._events = EventMirror(store, self.caches, reports, registry=registry)
+        self.pending = PendingLimit(
+            consumer, store, reports, remote=self.remote, timeout=settings.pending_timeout, registry=registry
+        )
         self._tokens = Tokens(
             consumer,
             provider,
@@ -177,6 +181,7 @@ class Offloading:
             ("events", self._events.run),
             ("tokens", self._tokens.run),
             ("namespaces", self._cleanup.run),
+            ("pending", self.pending.controller.run),
         )
 
     async def _known(self) -> None:
@@ -219,7 +224,17 @@ class Offloading:
         """Label selector of all remote pods of this virtual node."""
         return ownership.node_selector(self._settings.node_name)
 
+    @property
+    def namespaces(self) -> Namespaces:
+        """The provider's namespaces."""
+        return self._namespaces
+
     # -- what wakes what
+
+    def namespace_turned(self, namespace: str) -> None:
+        """Whether new pods of a consumer namespace may go to the provider has changed: look at those it has here."""
+        for pod in self.pods.store.by_index("namespace", namespace):
+            self.controller.queue.add(pod.metadata.key)
 
     def _origin_changed(self, change: Change[Object]) -> None:
         priority = Priority.INITIAL if change.initial else Priority.FRESH
@@ -232,6 +247,7 @@ class Offloading:
             listener()
         if key is None:
             return
+        self.pending.remote_changed(change.new, key)
         if change.new is None:
             self._ledger[key].departed = change.old
             self.controller.queue.add(key)

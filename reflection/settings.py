@@ -22,6 +22,8 @@ class ReflectionSettings:
     """Consumer namespace to provider namespace."""
     role: str = "isthmus-virtual-kubelet-remote"
     """ClusterRole that is bound in namespaces that we make."""
+    runtime_classes: Mapping[str, str] = field(default_factory=dict)
+    """RuntimeClass at the consumer -> at the provider; empty: the provider's default."""
     api_server: tuple[str, int] | None = None
     """Host and port of the consumer's API server as the provider's pods reach it; None: pods get no token."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -32,5 +34,7 @@ class ReflectionSettings:
     """Seconds that a copy of a ConfigMap or Secret stays after its last pod: the next pod often needs it again."""
     resync: float = 600.0
     """Seconds after which pods and copies are listed anew, to make good what a watch failed to tell (fault F9)."""
+    pending_timeout: float | None = None
+    """Seconds that a pod may wait for a place at the provider before it is evicted; None: for ever."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)
     """Addresses that a provider must not claim for its pods (API servers, DNS)."""

@@ -86,7 +86,7 @@ class ForgeContext:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the provider's nodes that the virtual node stands for: every remote pod asks for them."""
     runtime_classes: Mapping[str, str] = field(default_factory=dict)
-    """RuntimeClass at the consumer -> RuntimeClass at the provider."""
+    """RuntimeClass at the consumer -> RuntimeClass at the provider; empty: the provider's default."""
     translate: Callable[[str], str | None] = _same
     """Address of a remote pod as the consumer reaches it; None: it can't."""
     forbidden_ips: frozenset[str] = frozenset()

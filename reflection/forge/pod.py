@@ -100,7 +100,7 @@ def _runtime_class(value: str | None, job: Job, path: str) -> str | None:
     known = job.context.runtime_classes.get(value)
     if known is None:
         raise Refused(path, f'no RuntimeClass of the provider is configured for "{value}"; remove it or map it')
-    return known
+    return known or None
 
 
 def _affinity(value: Json | None, job: Job, path: str) -> dict[str, Any] | None:

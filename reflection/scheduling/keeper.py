@@ -6,7 +6,6 @@ the MutatingWebhookConfiguration trusts it, also after somebody changed or delet
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import ssl
@@ -14,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import prometheus_client
 import structlog
@@ -30,36 +28,14 @@ from kube.store import Change
 from reflection.forge.names import MANAGED_BY, MANAGED_BY_LABEL
 from reflection.scheduling import certificates, registration
 from reflection.scheduling.certificates import Lifetimes, Material, MaterialError
+from reflection.scheduling.leadership import NOT_LEADING_RETRY, Leadership
 from reflection.scheduling.registration import WEBHOOK_CONFIGURATIONS, Endpoint
 from reflection.scheduling.server import Identity
 
 log = structlog.get_logger(__name__)
 
 _KEY = "webhook"
-_NOT_LEADING_RETRY = 1.0
 _LONGEST_REST = timedelta(hours=1)
-
-
-class Leadership(Protocol):
-    """Whether this process is the one that writes; `kube.election.LeaderElector` is one."""
-
-    @property
-    def leading(self) -> asyncio.Event:
-        """Set while we lead."""
-
-    def check(self) -> None:
-        """Raise unless we surely lead at this moment."""
-
-
-class Alone:
-    """Leadership of a process that has no rivals."""
-
-    def __init__(self) -> None:
-        self.leading = asyncio.Event()
-        self.leading.set()
-
-    def check(self) -> None:
-        """Lead always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +133,11 @@ class Keeper:
     # -- the leader's part
 
     async def _reconcile(self, _key: str) -> Result | None:
-        if not self._leadership.leading.is_set():
-            return Result(requeue_after=_NOT_LEADING_RETRY)
         try:
+            self._leadership.check()
             return await self._keep()
         except NotLeader:
-            return Result(requeue_after=_NOT_LEADING_RETRY)
+            return Result(requeue_after=NOT_LEADING_RETRY)
 
     async def _keep(self) -> Result:
         kept = await self._read()

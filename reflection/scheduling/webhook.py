@@ -11,7 +11,8 @@ from api.offloading.namespaces import NamespaceOffloading
 from kube.client import Client
 from kube.store import Store
 from reflection.scheduling.fitness import unfit
-from reflection.scheduling.keeper import Keeper, KeeperSettings, Leadership
+from reflection.scheduling.keeper import Keeper, KeeperSettings
+from reflection.scheduling.leadership import Leadership
 from reflection.scheduling.preparer import Preparer
 from reflection.scheduling.server import Identity, Limits, WebhookServer
 from reflection.scheduling.strategies import DeclaredStrategies

@@ -26,7 +26,8 @@ from kube.reflector import Reflector
 from kube.resources import NAMESPACES, PODS, SECRETS
 from reflection.scheduling import names
 from reflection.scheduling.certificates import Lifetimes
-from reflection.scheduling.keeper import Alone, KeeperSettings
+from reflection.scheduling.keeper import KeeperSettings
+from reflection.scheduling.leadership import Alone
 from reflection.scheduling.registration import PATH, WEBHOOK_CONFIGURATIONS, Endpoint
 from reflection.scheduling.webhook import PodWebhook, WebhookSettings
 from tests.cluster.scheduling.conftest import Space, free_port, pod, running, until
