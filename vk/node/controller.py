@@ -262,7 +262,7 @@ class NodeController:
             return
         ref = ObjectReference(api_version="v1", kind="Node", name=self._settings.name, uid=self._settings.name)
         for condition in conditions:
-            severity = "Normal" if condition.status == "True" else "Warning"
+            severity = "Normal" if condition.status == condition.normal else "Warning"
             message = f"{condition.type} is {condition.status}: {condition.message}"
             self._recorder.event(ref, type=severity, reason=condition.reason, message=message)
 

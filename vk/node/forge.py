@@ -188,7 +188,7 @@ def transitions(desired: Desired, *, live: Node) -> list[Condition]:
     """The conditions that matter to a reader and whose status is another one than the Node shows."""
     told = [*desired.extra, *([desired.ready] if desired.ready else [])]
     shown = {condition.type: condition.status for condition in live.status.conditions}
-    return [condition for condition in told if shown.get(condition.type, "True") != condition.status]
+    return [condition for condition in told if shown.get(condition.type, condition.normal) != condition.status]
 
 
 def missing_taints(settings: NodeSettings, *, live: Node) -> list[str]:

@@ -22,6 +22,8 @@ class Condition:
     status: ConditionStatus
     reason: str
     message: str
+    normal: ConditionStatus = "True"
+    """The status of which nobody needs to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

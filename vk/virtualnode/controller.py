@@ -28,7 +28,7 @@ from kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS, SECRETS, Resou
 from kube.store import Change, Key
 from vk.node.objects import Node
 from vk.node.settings import MARKER_LABEL, SettingsError, check_labels
-from vk.virtualnode import drain, render, status
+from vk.virtualnode import drain, render, status, taints
 from vk.virtualnode.identity import Identities, IdentityPending, IdentityRefused
 from vk.virtualnode.settings import (
     COMPONENT,
@@ -203,20 +203,16 @@ class VirtualNodes:
         )
 
     async def _set_taints(self, virtual: VirtualNode) -> None:
-        """A node identity cannot change its own taints (NodeRestriction); those that we set are ours to change."""
+        """A node identity cannot change its own taints (NodeRestriction)."""
         node = self.nodes.store.get(("", virtual.node))
-        wanted = {(t.key, t.effect): t.value for t in virtual.spec.taints}
-        if node is None or not wanted:
+        if node is None or taints.patched(virtual, node) is None:
             return
-        shown = {(t.key, t.effect): t.value for t in node.spec.taints}
-        if all(shown.get(key) == value for key, value in wanted.items()):
+        fresh = await self._client.get(NODES, name=virtual.node, decode=Node)
+        wanted = taints.patched(virtual, fresh)
+        if wanted is None:
             return
-        current: Json = await self._client.get(NODES, name=virtual.node)
-        kept = [t for t in current["spec"].get("taints", []) if (t["key"], t["effect"]) not in wanted]
-        made = [{"key": k, "effect": e, **({"value": v} if v else {})} for (k, e), v in sorted(wanted.items())]
-        version = current["metadata"]["resourceVersion"]
-        body = {"metadata": {"resourceVersion": version}, "spec": {"taints": [*kept, *made]}}
-        await self._client.patch(NODES, body, name=virtual.node)
+        metadata = {"resourceVersion": fresh.metadata.resource_version}
+        await self._client.patch(NODES, {"metadata": metadata, "spec": {"taints": wanted}}, name=virtual.node)
 
     async def _report(self, virtual: VirtualNode, *, problem: Problem | None = None, progress: Any = None) -> None:
         seen = Seen(
