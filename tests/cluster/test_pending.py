@@ -68,23 +68,3 @@ def test_a_pod_that_nobody_would_make_again_is_only_told_of(kubectl: Kubectl) ->
     kubectl.create(m.pod("small", small, nodeName=NODE))
     kubectl.wait_for("pod", "small", lambda pod: pod["status"]["phase"] == "Running")
     assert not told(kubectl, "small")
-
-
-def test_a_disruption_budget_holds(kubectl: Kubectl) -> None:
-    budget = {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": "held"},
-        "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "held"}}},
-    }
-    kubectl.create(budget)
-    kubectl.wait_for("poddisruptionbudget", "held", lambda b: b["status"]["observedGeneration"] == 1)
-    metadata = {**owned(kubectl), "labels": {"app": "held"}}
-    kubectl.create(m.pod("held", HUGE, metadata=metadata, nodeName=NODE))
-
-    def decided() -> str:
-        return told(kubectl, "held") if kubectl.exists("pod", "held") else "gone"
-
-    # A pod that was never Ready may go whatever the budget says (pkg/registry/core/pod/storage/eviction.go).
-    assert eventually(decided, what="a decision")
-    kubectl.wait_gone("pod", "held")

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.lab.paths import ROOT
 from isthmus import options
+from isthmus.manager import ManagerOptions
 from isthmus.options import Options
 
 
@@ -62,4 +63,6 @@ def test_bad_host_and_port(text: str) -> None:
 
 
 def test_the_documented_table_is_up_to_date() -> None:
-    assert options.table(Options) in (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert options.table(Options) in text
+    assert options.table(ManagerOptions) in text
