@@ -62,6 +62,12 @@ class Others(Protocol):
     def is_referred(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
         """Whether a reflected object refers to this one; None if that is not known yet."""
 
+    def referred(self, kind: str, entry: Offloaded) -> Iterable[str]:
+        """Names of all objects of this kind that some object refers to, reflected or not."""
+
+    def pods_known(self, entry: Offloaded) -> bool:
+        """Whether `Context.healthy_pods` can be asked; if not, `synced` will be called when it can."""
+
     def synced(self, namespace: str) -> None:
         """A namespace of either side was listed."""
 
@@ -125,7 +131,8 @@ class KindEngine:
         """Look at every object again, in one provider namespace or in all."""
         for entry in self._around.table.values():
             if remote in (None, entry.remote):
-                for name in self.stores.keys(entry.namespace, entry.remote):
+                known = self.stores.keys(entry.namespace, entry.remote)
+                for name in known.union(self._around.others.referred(self.kind.name, entry)):
                     self.controller.queue.add((entry.remote, name), priority=Priority.INITIAL)
 
     def add(self, key: Key) -> None:
@@ -179,6 +186,13 @@ class KindEngine:
         store = self.stores.local_store(namespace)
         return [found.metadata.key for found in store.by_index(FOLLOWS, name)] if store is not None else ()
 
+    def references(self, kind: str, namespace: str) -> set[str]:
+        """Names of the objects of another kind that any consumer's object here refers to."""
+        store = self.stores.local_store(namespace)
+        if self.kind.refers is None or store is None:
+            return set()
+        return {ref.name for found in store.values() for ref in self.kind.refers(found.json()) if ref.kind == kind}
+
     def referring(self, kind: str, key: Key) -> Iterable[Document]:
         """Consumer's objects of this kind that refer to another."""
         store = self.stores.local_store(key[0])
@@ -213,6 +227,8 @@ class KindEngine:
         if local is None or not wish:
             self._around.reports.forget(place)
             return await self._see_to_unwanted(origin, local, remote, entry)
+        if self.kind.counts_pods and not self._around.others.pods_known(entry):
+            return None
         forged = self.kind.forge(local.json(), self._around.others.context(entry))
         if not isinstance(forged, Copy):
             self._tell(place, local, forged)

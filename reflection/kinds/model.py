@@ -119,7 +119,7 @@ class Kind:
 
     resource: Resource
     parts: tuple[str, ...]
-    """Top-level fields that travel."""
+    """Top-level fields that the functions look at."""
     forge: Callable[[Json, Context], Forged]
     """From the consumer's document to what the provider shall hold."""
     status_back: Callable[[Json, Json, Context], Json | None] | None = None

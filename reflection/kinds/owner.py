@@ -1,10 +1,12 @@
-"""Which of a provider's virtual kubelets does what is namespace-wide: one, by a Lease at the consumer.
+"""Which of a provider's virtual kubelets does what is namespace-wide: one, by a Lease at the provider.
 
 Several virtual nodes of one provider share their namespaces there, so Services and the like must be done once. The
-Lease is short, for the work must go on within 3 s of the owner's end: others take it 2 s after its last renewal, at
-their next look, every half second; the owner counts itself as owner for two thirds of that time only (`kube.election`).
-An owner that merely hangs for a moment takes the Lease again as nobody else has it yet, so a busy machine does not
-make it change hands. Whoever ends in order gives it back and is followed at once.
+Lease is at the provider, beside what it guards: who is cut off from there can't be the owner, and one who is not can.
+(At the consumer it could not be: NodeRestriction keeps a node identity from every Lease but its own.) It is short,
+for the work must go on within 3 s of the owner's end: others take it 2 s after its last renewal, at their next look,
+every half second; the owner counts itself as owner for two thirds of that time only (`kube.election`). An owner that
+merely hangs for a moment takes the Lease again as nobody else has it yet, so a busy machine does not make it change
+hands. Whoever ends in order gives it back and is followed at once.
 """
 
 from __future__ import annotations
@@ -57,9 +59,9 @@ class Alone:
         await asyncio.Event().wait()
 
 
-def lease_name(provider: str) -> str:
-    """The Lease that the virtual kubelets of a provider compete for."""
-    return names.label_value(f"isthmus-kinds-{provider}").lower()
+def lease_name(consumer_id: str) -> str:
+    """The Lease that a consumer's virtual kubelets of one provider compete for."""
+    return names.label_value(f"isthmus-kinds-{consumer_id}").lower()
 
 
 class Elected:
@@ -67,17 +69,17 @@ class Elected:
 
     def __init__(
         self,
-        consumer: Client,
+        provider: Client,
         *,
         namespace: str,
-        provider: str,
+        consumer_id: str,
         identity: str,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._elector = LeaderElector(
-            consumer,
+            provider,
             namespace=namespace,
-            name=lease_name(provider),
+            name=lease_name(consumer_id),
             identity=identity,
             duration=DURATION,
             retry=RETRY,

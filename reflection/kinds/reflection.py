@@ -16,6 +16,7 @@ from reflection.kinds.engine import KindEngine, Surroundings
 from reflection.kinds.model import AddressTranslation, Context, Identity, Kind
 from reflection.kinds.offloaded import NamespaceTable, Offloaded
 from reflection.kinds.owner import Ownership
+from reflection.kinds.pods import RemotePods
 from reflection.kinds.pool import ReflectorPool
 from reflection.kinds.reports import Problem, Reports
 from reflection.kinds.settings import KindSettings
@@ -55,6 +56,14 @@ class Reflection:
             others=self,
             reports=self._reports,
             pool=self._pool,
+            registry=registry,
+        )
+        self._pods = RemotePods(
+            provider,
+            consumer_id=settings.consumer_id,
+            pool=self._pool,
+            changed=self._pods_changed,
+            resync=settings.resync,
             registry=registry,
         )
         self._engines: dict[str, KindEngine] = {kind.name: KindEngine(kind, around) for kind in kinds}
@@ -108,6 +117,8 @@ class Reflection:
 
     def _entry_changed(self, old: Offloaded | None, new: Offloaded | None) -> None:
         self._contexts.clear()
+        if old is not None and (new is None or new.leaving):
+            self._pods.close(old.remote)
         for engine in self._engines.values():
             engine.entry_changed(old, new)
 
@@ -116,6 +127,10 @@ class Reflection:
     def problems(self, namespace: str) -> list[Problem]:
         """What is not, or not wholly, reflected of a consumer namespace, and why."""
         return self._reports.problems(namespace)
+
+    def healthy(self) -> bool:
+        """Whether every watch is up."""
+        return all(engine.stores.healthy() for engine in self._engines.values())
 
     def is_empty(self, remote: str) -> bool | None:
         """Whether nothing that we made is left in the provider namespace of a leaving entry; None: not known yet."""
@@ -152,8 +167,22 @@ class Reflection:
                 external_ips=settings.external_ips,
                 external_names=settings.external_names,
                 namespaces=self._table.names(),
+                healthy_pods=lambda selector: self._pods.healthy(entry.remote, selector),
             )
         return found
+
+    def referred(self, kind: str, entry: Offloaded) -> Iterable[str]:
+        """See `engine.Others`."""
+        return set().union(*(engine.references(kind, entry.namespace) for engine in self._engines.values()))
+
+    def pods_known(self, entry: Offloaded) -> bool:
+        """See `engine.Others`."""
+        return self._pods.known(entry.remote)
+
+    def _pods_changed(self, remote: str) -> None:
+        for engine in self._engines.values():
+            if engine.kind.counts_pods:
+                engine.reconsider(remote)
 
     def is_reflected(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
         """See `engine.Others`. A kind that is not reflected at all has nobody that follows it."""

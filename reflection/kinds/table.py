@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from reflection.kinds.configmap import CONFIG_MAP
+from reflection.kinds.disruptionbudget import POD_DISRUPTION_BUDGET
 from reflection.kinds.endpointslice import ENDPOINT_SLICE
+from reflection.kinds.ingress import INGRESS
 from reflection.kinds.model import Kind
+from reflection.kinds.networkpolicy import NETWORK_POLICY
+from reflection.kinds.secret import SECRET
 from reflection.kinds.service import SERVICE
+from reflection.kinds.serviceaccount import SERVICE_ACCOUNT
 
 KINDS: Final[tuple[Kind, ...]] = (
     SERVICE,
     ENDPOINT_SLICE,
+    INGRESS,
     CONFIG_MAP,
+    SECRET,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+    SERVICE_ACCOUNT,
 )
 
 DEFAULT: Final = tuple(kind for kind in KINDS if kind.by_default)

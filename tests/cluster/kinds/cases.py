@@ -6,14 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kube.resources import Resource
 from reflection.kinds.configmap import CONFIG_MAP
+from reflection.kinds.custom import Custom
+from reflection.kinds.disruptionbudget import POD_DISRUPTION_BUDGET
 from reflection.kinds.endpointslice import ENDPOINT_SLICE
+from reflection.kinds.ingress import INGRESS
 from reflection.kinds.model import Kind
+from reflection.kinds.networkpolicy import NETWORK_POLICY
+from reflection.kinds.secret import SECRET
 from reflection.kinds.service import SERVICE
+from reflection.kinds.serviceaccount import SERVICE_ACCOUNT
 from tests.cluster.kinds.world import NODE, World
 
 Json = dict[str, Any]
 NAME = "web"
+WIDGETS = Resource("example.org", "v1", "widgets", "Widget")
+WIDGET = Custom(WIDGETS, status_back=True).kind()
 REFLECT = {"offloading.isthmus.dev/reflect": "true"}
 
 
@@ -68,6 +77,12 @@ def addresses(found: Json) -> list[str]:
     return [address for endpoint in found["endpoints"] for address in endpoint["addresses"]]
 
 
+PATH = {
+    "path": "/",
+    "pathType": "Prefix",
+    "backend": {"service": {"name": NAME, "port": {"name": "http"}}},
+}
+
 CASES = (
     Case(
         kind=SERVICE,
@@ -97,5 +112,63 @@ CASES = (
         change={"data": {"a": "3", "b": None}},
         shown=lambda found: bool(found["data"] == {"a": "1", "b": "2"}),
         changed=lambda found: bool(found["data"] == {"a": "3"}),
+    ),
+    Case(
+        kind=SECRET,
+        body={
+            "metadata": {"name": NAME, "labels": REFLECT},
+            "type": "kubernetes.io/basic-auth",
+            "stringData": {"username": "a", "password": "b"},
+        },
+        change={"data": {"username": "Yw=="}},
+        shown=lambda found: found["data"]["username"] == "YQ==" and found["type"] == "kubernetes.io/basic-auth",
+        changed=lambda found: bool(found["data"]["username"] == "Yw=="),
+    ),
+    Case(
+        kind=INGRESS,
+        body={
+            "metadata": {"name": NAME, "annotations": {"example.org/note": "1"}},
+            "spec": {"ingressClassName": "near", "rules": [{"host": "web.example.org", "http": {"paths": [PATH]}}]},
+        },
+        change={"spec": {"rules": [{"host": "www.example.org", "http": {"paths": [PATH]}}]}},
+        shown=lambda found: (
+            found["spec"].get("ingressClassName") in ("far", "near")
+            and found["spec"]["rules"][0]["host"] == "web.example.org"
+        ),
+        changed=lambda found: bool(found["spec"]["rules"][0]["host"] == "www.example.org"),
+    ),
+    Case(
+        kind=NETWORK_POLICY,
+        body={
+            "metadata": {"name": NAME},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": NAME}},
+                "ingress": [{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": "http"}]}],
+            },
+        },
+        change={"spec": {"ingress": [{}]}},
+        shown=lambda found: bool(found["spec"]["ingress"][0].get("ports")),
+        changed=lambda found: bool(found["spec"]["ingress"] == [{}]),
+    ),
+    Case(
+        kind=POD_DISRUPTION_BUDGET,
+        body={"metadata": {"name": NAME}, "spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": NAME}}}},
+        change={"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}},
+        shown=lambda found: found["spec"]["minAvailable"] == 0 and "unhealthyPodEvictionPolicy" not in found["spec"],
+        changed=lambda found: bool(found["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"),
+    ),
+    Case(
+        kind=SERVICE_ACCOUNT,
+        body={"metadata": {"name": NAME, "labels": {**REFLECT, "tier": "back"}}},
+        change={"metadata": {"labels": {"tier": "front"}}},
+        shown=lambda found: bool(found["metadata"]["labels"].get("tier") == "back"),
+        changed=lambda found: bool(found["metadata"]["labels"]["tier"] == "front"),
+    ),
+    Case(
+        kind=WIDGET,
+        body={"metadata": {"name": NAME}, "spec": {"size": 1, "parts": ["a", "b"]}},
+        change={"spec": {"size": 2, "parts": None}},
+        shown=lambda found: bool(found["spec"] == {"size": 1, "parts": ["a", "b"]}),
+        changed=lambda found: bool(found["spec"] == {"size": 2}),
     ),
 )

@@ -14,7 +14,7 @@ from kube.errors import ApiError, KubeError
 from kube.events import EventRecorder
 from kube.objects import Event, Object
 from kube.resources import EVENTS, Resource
-from reflection.kinds.model import AddressTranslation, Kind
+from reflection.kinds.model import AddressTranslation, Classes, Kind
 from reflection.kinds.offloaded import Offloaded
 from reflection.kinds.owner import Alone, Ownership
 from reflection.kinds.reflection import Reflection
@@ -62,7 +62,7 @@ class World:
         """Reflect these kinds for the time of the block."""
         recorder = EventRecorder(self.consumer, component="isthmus", host=NODE)
         made = Reflection(
-            settings or KindSettings(consumer_id=CONSUMER_ID, provider=PROVIDER, retry=1.0),
+            settings or settings_for_tests(),
             consumer=self.consumer,
             provider=self.provider,
             recorder=recorder,
@@ -167,6 +167,14 @@ class World:
 
         found: list[Event] = await self.until(told, what=f"event {reason} about {name}")
         return found[0]
+
+
+def settings_for_tests(**fields: Any) -> KindSettings:
+    """Quick to try again; the classes `near` of the consumer are the provider's `far`."""
+    classes = Classes(ingress={"near": "far"}, load_balancer={"near": "far"})
+    return KindSettings(
+        **{"consumer_id": CONSUMER_ID, "provider": PROVIDER, "retry": 1.0, "classes": classes, **fields}
+    )
 
 
 async def _get(client: Client, resource: Resource, name: str, namespace: str) -> Json | None:

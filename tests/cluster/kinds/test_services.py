@@ -1,0 +1,111 @@
+"""Services of every type, and the endpoints that live elsewhere."""
+
+from __future__ import annotations
+
+from kube.resources import SERVICES
+from reflection.kinds import marks
+from reflection.kinds.endpointslice import ENDPOINT_SLICE, ENDPOINT_SLICES
+from reflection.kinds.service import SERVICE
+from tests.cluster.kinds.cases import NAME, Json, addresses, service, slice_of
+from tests.cluster.kinds.world import NODE, World
+
+
+async def test_services_of_every_type(world: World) -> None:
+    """As the provider's API server takes them, defaults and allocation included, and written once."""
+    many = {
+        "headless": service("headless", clusterIP="None", publishNotReadyAddresses=True),
+        "node-port": service("node-port", type="NodePort"),
+        "sticky": service("sticky", sessionAffinity="ClientIP"),
+        "balanced": service("balanced", type="LoadBalancer", loadBalancerClass="near", externalTrafficPolicy="Local"),
+        "unmapped": service("unmapped", type="LoadBalancer", loadBalancerClass="example.org/other"),
+        "dual": service("dual", ipFamilyPolicy="PreferDualStack"),
+        "kept": service("kept", type="NodePort"),
+    }
+    many["kept"]["metadata"]["annotations"] = {marks.KEEP_NODE_PORT: "true"}
+    many["kept"]["spec"]["ports"][0]["nodePort"] = 32123
+    async with world.reflecting(SERVICE):
+        found: dict[str, Json] = {}
+        for body in many.values():
+            await world.create(SERVICES, body)
+        for name in many:
+            found[name] = (await world.until_remote(SERVICES, name))["spec"]
+        mine = {name: (await world.local(SERVICES, name) or {})["spec"] for name in many}
+        before = await world.revisions(SERVICES)
+    assert found["headless"]["clusterIP"] == "None"
+    assert found["node-port"]["ports"][0]["nodePort"] != mine["node-port"]["ports"][0]["nodePort"]
+    assert found["kept"]["ports"][0]["nodePort"] == 32123
+    assert found["sticky"]["clusterIP"] != mine["sticky"]["clusterIP"]
+    assert found["balanced"]["loadBalancerClass"] == "far"
+    assert (found["balanced"]["type"], found["unmapped"]["type"]) == ("LoadBalancer", "ClusterIP")
+    async with world.reflecting(SERVICE):
+        await world.create(SERVICES, service("last"))
+        await world.until_remote(SERVICES, "last")
+    after = await world.revisions(SERVICES)
+    assert {name: after[name] for name in before} == before
+
+
+async def test_service_becomes_headless_by_being_made_anew(world: World) -> None:
+    async with world.reflecting(SERVICE):
+        await world.create(SERVICES, service())
+        first = await world.until_remote(SERVICES, NAME)
+        await world.delete(SERVICES, NAME)
+        await world.create(SERVICES, service(clusterIP="None"))
+        second = await world.until_remote(SERVICES, NAME, lambda found: found["spec"]["clusterIP"] == "None")
+        assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+async def test_slices_follow_their_service(world: World) -> None:
+    """They come and go with the Service's being reflected, and with the nodes that are the provider's."""
+    async with world.reflecting(SERVICE, ENDPOINT_SLICE) as reflection:
+        await world.create(ENDPOINT_SLICES, slice_of())
+        body = service(selector=None)
+        body["metadata"]["annotations"] = {marks.REFLECT: "false"}
+        await world.create(SERVICES, body)
+        await world.create(SERVICES, service("marker"))
+        await world.until_remote(SERVICES, "marker")
+        assert await world.remote(ENDPOINT_SLICES, NAME) is None
+        await world.patch(SERVICES, NAME, {"metadata": {"annotations": {marks.REFLECT: None}}})
+        await world.until_remote(ENDPOINT_SLICES, NAME, lambda found: addresses(found) == ["203.0.113.2"])
+        reflection.set_nodes([NODE, "worker"])
+        await world.until_gone(ENDPOINT_SLICES, NAME)
+        reflection.set_nodes([])
+        everything = ["203.0.113.1", "203.0.113.2"]
+        await world.until_remote(ENDPOINT_SLICES, NAME, lambda found: addresses(found) == everything)
+        await world.patch(SERVICES, NAME, {"metadata": {"annotations": {marks.REFLECT: "false"}}})
+        await world.until_gone(ENDPOINT_SLICES, NAME)
+        await world.until_gone(SERVICES, NAME)
+
+
+async def test_a_thousand_endpoints(world: World) -> None:
+    """Ten slices of a hundred; one endpoint's change is one write."""
+    async with world.reflecting(SERVICE, ENDPOINT_SLICE):
+        await world.create(SERVICES, service(selector=None))
+        for number in range(10):
+            endpoints = [
+                {"addresses": [f"10.9.{number}.{host}"], "conditions": {"ready": True}} for host in range(1, 101)
+            ]
+            await world.create(ENDPOINT_SLICES, slice_of(NAME, f"{NAME}-{number}", *endpoints))
+
+        async def total() -> bool:
+            listing = await world.remote_admin.list(ENDPOINT_SLICES, namespace=world.remote_namespace)
+            return sum(len(item["endpoints"]) for item in listing.items) == 1000
+
+        await world.until(total, what="a thousand endpoints")
+        before = await world.revisions(ENDPOINT_SLICES)
+        await world.patch(ENDPOINT_SLICES, f"{NAME}-3", {"endpoints": [{"addresses": ["10.9.3.1"]}]})
+        await world.until_remote(ENDPOINT_SLICES, f"{NAME}-3", lambda found: len(found["endpoints"]) == 1)
+        after = await world.revisions(ENDPOINT_SLICES)
+        assert [name for name in before if before[name] != after[name]] == [f"{NAME}-3"]
+
+
+async def test_what_the_provider_refuses_is_told(world: World) -> None:
+    body = service(type="NodePort")
+    body["metadata"]["annotations"] = {marks.KEEP_NODE_PORT: "true"}
+    async with world.reflecting(SERVICE):
+        taken = await world.create_remote(SERVICES, service("theirs", type="NodePort"))
+        body["spec"]["ports"][0]["nodePort"] = taken["spec"]["ports"][0]["nodePort"]
+        await world.create(SERVICES, body)
+        told = await world.until_told(NAME, "ProviderRefused")
+        assert "already allocated" in told.message
+        await world.remote_admin.delete(SERVICES, name="theirs", namespace=world.remote_namespace)
+        await world.until_remote(SERVICES, NAME)
