@@ -88,6 +88,13 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
     capacity: Annotated[
         list[str], Meta(description="`resource=quantity` that the node offers, `cpu=8`; none: by ResourceQuotas")
     ] = []
+    provider_nodes: Annotated[
+        Literal["ignore", "watch", "offer"],
+        Meta(
+            description="look at the provider's nodes (needs `deploy/rbac/provider-inventory.yaml`): `watch` tells the "
+            "freest one, `offer` also offers what all have left, at most --capacity"
+        ),
+    ] = "ignore"
     quota_namespace: Annotated[
         list[str], Meta(description="provider namespace whose ResourceQuotas limit the node; none: the mapped ones")
     ] = []

@@ -15,7 +15,8 @@ import prometheus_client
 import structlog
 
 from api.meta import seconds
-from isthmus import dry_run, own_use
+from isthmus import dry_run
+from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
 from isthmus.options import Options, OptionsError, host_port, pairs
@@ -31,17 +32,18 @@ from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
 from reflection.scheduling.declared import Declared
 from reflection.scheduling.leadership import Alone
+from reflection.scheduling.names import PROVIDER_LABEL
 from reflection.scheduling.provider import ProviderNamespaces
 from reflection.settings import ReflectionSettings
 from vk.node.access import ProviderAccess
-from vk.node.capacity import FixedCapacity, QuotaCapacity
+from vk.node.capacity import QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
 from vk.node.controller import NodeController
 from vk.node.csr import Names
 from vk.node.discovery import Facts, discover
+from vk.node.inventory import Inventory
 from vk.node.lease import LeaseKeeper
 from vk.node.ping import ProviderPing
-from vk.node.quantities import Quantity
 from vk.node.settings import DEFAULT_TAINT, NodeSettings, Taint
 from vk.server.app import KubeletServer, ServerConfig
 
@@ -92,7 +94,7 @@ async def _print_plan(
     reflected = reflection_settings(options, settings, mapping=_mapping(options))
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     offloading = Offloading(reflected, consumer=consumer, provider=provider, recorder=recorder, registry=registry)
-    capacity = _capacity(options, offloading, provider=provider, registry=registry)
+    capacity = capacity_source(options, offloading, _mapping(options), provider=provider, registry=registry)
     sys.stdout.write(await dry_run.describe(options, settings, reflected, capacity, consumer=consumer))
 
 
@@ -241,7 +243,7 @@ def _add_node(
 ) -> None:
     """Node, Lease, ping, certificate and the kubelet API, which listens as soon as there is a certificate."""
     ping = ProviderPing(provider, registry=registry)
-    capacity = _capacity(options, offloading, provider=provider, registry=registry)
+    capacity = capacity_source(options, offloading, _mapping(options), provider=provider, registry=registry)
     certificate = _certificate(options, settings, consumer=consumer, registry=registry)
     access = ProviderAccess(
         provider,
@@ -254,6 +256,7 @@ def _add_node(
         capacity=capacity,
         probes=[ping],
         conditions=[access, certificate, Placement(offloading.pending)],
+        annotations=(lambda: capacity.annotations) if isinstance(capacity, Inventory) else dict,
         recorder=recorder,
         registry=registry,
     )
@@ -264,6 +267,8 @@ def _add_node(
         await certificate.ready()
         await server.run()
 
+    if isinstance(capacity, Inventory):
+        supervisor.add("inventory", capacity.run, stage=Stage.CACHES)
     if isinstance(capacity, QuotaCapacity):
         offloading.remote_pods_changed.append(capacity.refresh)
         supervisor.add("quota", capacity.run, stage=Stage.CACHES)
@@ -273,30 +278,6 @@ def _add_node(
     supervisor.add("lease", lease.run, stage=Stage.HEARTBEAT)
     supervisor.add("certificate", certificate.run, stage=Stage.HEARTBEAT)
     supervisor.add("kubelet API", serve, stage=Stage.SERVERS)
-
-
-def _capacity(
-    options: Options,
-    offloading: Offloading,
-    *,
-    provider: Client,
-    registry: prometheus_client.CollectorRegistry,
-) -> FixedCapacity | QuotaCapacity:
-    given = {name: Quantity.parse(text) for name, text in pairs(options.capacity, option="capacity").items()}
-    namespaces = options.quota_namespace
-    if not namespaces and not given:
-        namespaces = list(_mapping(options).known())
-        if not namespaces:
-            raise OptionsError("--capacity: needed where no --namespace or --quota-namespace tells whose quotas count")
-    if not namespaces:
-        return FixedCapacity({"pods": Quantity.parse("110"), **given})
-    return QuotaCapacity(
-        provider,
-        namespaces=namespaces,
-        limit=given,
-        own_use=lambda namespace: own_use.of(offloading.remote_pods(namespace)),
-        registry=registry,
-    )
 
 
 def _certificate(
@@ -404,7 +385,10 @@ async def node_settings(options: Options, *, consumer: Client, provider: Client)
         name=options.node_name,
         addresses=addresses,
         port=port,
-        labels=pairs(options.label, option="label"),
+        labels={
+            **({PROVIDER_LABEL: options.provider} if options.provider else {}),
+            **pairs(options.label, option="label"),
+        },
         taints=tuple(Taint.parse(text) for text in options.taint) or (DEFAULT_TAINT,),
         os=options.os or facts.os,
         arch=options.arch or facts.arch,

@@ -92,6 +92,14 @@ class VirtualNodeSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
             "the provider's ResourceQuotas leave."
         ),
     ] = {}
+    provider_nodes: Annotated[
+        Literal["Ignore", "Watch", "Offer"],
+        Meta(
+            description="ProviderNodes says whether the provider's nodes are looked at, for which nodes and pods must "
+            "be readable there: Watch tells the freest node, Offer also makes what all selected nodes have "
+            "left the resources of the Node, at most those given."
+        ),
+    ] = "Ignore"
     quota_namespaces: Annotated[
         tuple[Label, ...],
         Meta(

@@ -8,7 +8,7 @@ ForeignNodeError.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,6 +82,7 @@ class NodeController:
         capacity: CapacitySource,
         probes: Sequence[ReadinessProbe],
         conditions: Sequence[ConditionSource] = (),
+        annotations: Callable[[], Mapping[str, str] | None] = dict,
         recorder: EventSink | None = None,
         clock: Clock = SYSTEM,
         registry: CollectorRegistry | None = None,
@@ -93,6 +94,7 @@ class NodeController:
         self._capacity = capacity
         self._probes = tuple(probes)
         self._conditions = tuple(conditions)
+        self._annotations = annotations
         self._recorder = recorder
         self._clock = clock
         self._backoff = Backoff(base=0.5, maximum=10.0)
@@ -141,6 +143,7 @@ class NodeController:
             ready=forge.ready_condition(probe.verdict for probe in self._probes),
             resources=self._capacity.resources,
             extra=tuple(condition for condition in extra if condition is not None),
+            annotations=self._annotations(),
         )
 
     def _observe(self, change: Change[Node]) -> None:

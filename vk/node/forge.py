@@ -12,7 +12,7 @@ Rules kept here:
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -42,6 +42,8 @@ class Desired:
     ready: Condition | None
     resources: Mapping[str, str] | None
     extra: tuple[Condition, ...] = ()
+    annotations: Mapping[str, str] | None = field(default_factory=dict)
+    """Besides those of the settings; None: not known yet, so leave what is there."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -109,7 +111,7 @@ def new_node(settings: NodeSettings, desired: Desired, *, now: str) -> Json:
         "metadata": {
             "name": settings.name,
             "labels": labels(settings),
-            "annotations": {**settings.annotations, APPLIED_ANNOTATION: _encode(_wanted(settings, resources))},
+            "annotations": _annotations(settings, desired.annotations or {}, resources),
         },
         "spec": {"taints": [_taint(taint.key, taint.value, taint.effect) for taint in settings.taints]},
         "status": {
@@ -145,7 +147,10 @@ def metadata_patch(settings: NodeSettings, desired: Desired, *, live: Node) -> J
     past = applied(live)
     still = [name for name in past.resources if name in live.status.capacity or name in live.status.allocatable]
     resources = {**dict.fromkeys(still, ""), **(desired.resources or {})}
-    annotations = {**settings.annotations, APPLIED_ANNOTATION: _encode(_wanted(settings, resources))}
+    shown = live.metadata.annotations
+    unknown = {name: shown[name] for name in past.annotations if name in shown and name not in settings.annotations}
+    own = unknown if desired.annotations is None else desired.annotations
+    annotations = _annotations(settings, own, resources)
     changes = {
         "labels": _map_patch(labels(settings), live=live.metadata.labels, past=past.labels),
         "annotations": _map_patch(annotations, live=live.metadata.annotations, past=past.annotations),
@@ -205,8 +210,11 @@ def applied(live: Node) -> Applied:
         return Applied()
 
 
-def _wanted(settings: NodeSettings, resources: Mapping[str, str]) -> Applied:
-    return Applied(tuple(sorted(settings.labels)), tuple(sorted(settings.annotations)), tuple(sorted(resources)))
+def _annotations(settings: NodeSettings, more: Mapping[str, str], resources: Mapping[str, str]) -> dict[str, str]:
+    """All annotations of ours, and the one that remembers what we applied."""
+    own = {**settings.annotations, **more}
+    wanted = Applied(tuple(sorted(settings.labels)), tuple(sorted(own)), tuple(sorted(resources)))
+    return {**own, APPLIED_ANNOTATION: _encode(wanted)}
 
 
 def _encode(value: Applied) -> str:

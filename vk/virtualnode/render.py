@@ -29,6 +29,7 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "provider-kubeconfig": f"{_FOLDER}/provider/kubeconfig",
         "capacity": _pairs({name: str(amount) for name, amount in spec.resources.items()}),
         "quota-namespace": sorted(spec.quota_namespaces),
+        "provider-nodes": spec.provider_nodes.lower() if spec.provider_nodes != "Ignore" else "",
         "label": _pairs(spec.labels),
         "taint": [taint_text(taint) for taint in spec.taints],
         "node-selector": _pairs(spec.node_selector),

@@ -10,12 +10,10 @@ import msgspec
 
 from api.meta import Condition, with_condition
 from api.offloading.virtual_node import Drain, VirtualNode, VirtualNodeStatus
+from vk.node.inventory import LARGEST_ANNOTATION
 from vk.node.objects import Node, NodeCondition
 
 Json = dict[str, Any]
-
-LARGEST_ANNOTATION = "offloading.isthmus.dev/largest-node"
-"""On the Node, by the virtual kubelet: what the emptiest of the provider's nodes has free, as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
