@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 FINALIZER: Final = "offloading.isthmus.dev/namespace"
 FIELD_MANAGER: Final = "isthmus-namespace-offloading"
-_REMOVAL_RETRY: Final = 5.0
+_REMOVAL_RETRY: Final = 2.0
 _PODS_DELAY: Final = 0.5
 """Seconds that changes of pods are gathered."""
 

@@ -109,9 +109,7 @@ class DeclaredMapping:
         if offloading.metadata.deletion_timestamp:
             raise NamespaceNotMappedError(namespace, "is not offloaded any more: its NamespaceOffloading is going")
         if not wanted(offloading, self._provider):
-            why = (
-                f"is not offloaded to provider {self._provider!r}: its NamespaceOffloading selects other virtual nodes"
-            )
+            why = f"is not offloaded to provider {self._provider!r}: its NamespaceOffloading does not select it"
             raise NamespaceNotMappedError(namespace, why)
 
     def holds(self, namespace: str) -> bool:

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 VERIFY_SECONDS: Final = 60.0
 """How often a namespace that is ready is looked at: the provider may have removed it."""
-WAIT_SECONDS: Final = 2.0
+WAIT_SECONDS: Final = 1.0
 """How often one is looked at that is on its way out."""
 LEFTOVER_SECONDS: Final = 600.0
 """How often the provider is asked for namespaces of ours that nobody wants."""
@@ -192,7 +192,9 @@ class ProviderNamespaces:
         """Remove what was made, and with it our part of the entry."""
         namespace = offloading.metadata.namespace
         said = declared.entry(offloading, self._provider_id)
-        if said is None or said.reason in NEVER_MADE:
+        if said is None or not said.reason:
+            return None  # we have said nothing, so have made nothing, or said that nothing is left
+        if said.reason in NEVER_MADE:
             await self._answer(offloading, None)
             return None
         try:

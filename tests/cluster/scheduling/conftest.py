@@ -28,8 +28,8 @@ LONG = 60.0
 def with_kinds(consumer: LabCluster) -> LabCluster:
     """The consumer with the group's CRDs."""
     kubectl = Kubectl(consumer.plan.binaries / "kubectl", consumer.admin_kubeconfig)
-    kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy/crds"))
-    kubectl.run("wait", "--for=condition=Established", "-f", str(ROOT / "deploy/crds"))
+    kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/crds"))
+    kubectl.run("wait", "--for=condition=Established", "crd", "--all")
     for plural in ("virtualnodes", "namespaceoffloadings"):
         eventually(lambda plural=plural: kubectl.run("get", plural, "-A") is not None, what=plural)  # type: ignore[misc]  # a default argument
     return consumer

@@ -133,6 +133,12 @@ def test_runtime_class_by_mapping(pod: Pod, context: ForgeContext) -> None:
     assert forge_pod(pod, context=mapped).body["spec"]["runtimeClassName"] == "gvisor"
 
 
+def test_a_runtime_class_that_only_says_where_is_left_out(pod: Pod, context: ForgeContext) -> None:
+    pod["spec"]["runtimeClassName"] = "isthmus"
+    mapped = replace(context, runtime_classes={"isthmus": ""})
+    assert "runtimeClassName" not in forge_pod(pod, context=mapped).body["spec"]
+
+
 def test_mirror_pod_is_not_run(pod: Pod, context: ForgeContext) -> None:
     assert not is_mirror(pod)
     pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "x"

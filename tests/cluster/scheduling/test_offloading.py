@@ -1,0 +1,368 @@
+"""NamespaceOffloadings between two real control planes: a virtual kubelet as it is started, and the controller by it.
+
+The controller has the rights of `deploy/manager`, the virtual kubelet those of a node and of `deploy/rbac`.
+"""
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from deploy import stack
+from deploy.lab.cluster import LabCluster
+from deploy.lab.lab import Lab
+from deploy.lab.paths import ROOT
+from kube import config
+from kube.client import Client
+from kube.events import EventRecorder
+from reflection.scheduling import names
+from reflection.scheduling.controller import NamespaceOffloadings
+from reflection.scheduling.leadership import Alone
+from tests.cluster.scheduling.conftest import LONG, Json, Space, pod, running
+from tests.kubectl import Kubectl, admin, eventually, phase
+
+CONSUMER_ID = "lab"
+PROVIDER = "north"
+MANAGER = "test:manager"
+SELECTED: Json = {"nodeSelector": {"type": "virtual-kubelet"}, "tolerations": [names.TOLERATION]}
+
+
+@pytest.fixture(scope="module")
+def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
+    """A virtual kubelet that takes its namespaces from objects."""
+    stack.grant(lab.provider, consumer_id=CONSUMER_ID)
+    kubectl = admin(with_kinds, "default")
+    kubectl.run("apply", "--server-side", "-f", str(stack.RBAC / "consumer-offloadings.yaml"))
+    kubectl.apply(_binding("isthmus-namespace-offloadings", "system:node:virtual-1"))
+    options = ["--namespaces-from-objects", f"--provider={PROVIDER}", f"--label=provider={PROVIDER}"]
+    node = stack.start(lab, consumer_id=CONSUMER_ID, options=[*options, "--reference-linger=1"])
+    node.wait_ready()
+    yield node
+    node.unit.check_alive()
+    node.unit.stop()
+    kubectl.run("delete", "node", node.name, "--ignore-not-found")
+
+
+def _binding(role: str, user: str) -> Json:
+    api = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{api}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"test-{role}"},
+        "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
+    }
+
+
+@pytest.fixture(scope="module")
+def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user with the manager's rights for this, and no others."""
+    kubectl = admin(with_kinds, "isthmus")
+    kubectl.run("create", "namespace", "isthmus")
+    kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/scheduling.yaml"))
+    kubectl.apply(_binding("isthmus-manager-scheduling", MANAGER))
+    probe = ("auth", "can-i", "patch", "namespaceoffloadings.offloading.isthmus.dev", f"--as={MANAGER}")
+    eventually(lambda: "yes" in kubectl.run(*probe), what="the manager's rights", timeout=LONG)
+    file = tmp_path_factory.mktemp("manager") / "kubeconfig"
+    return with_kinds.client_kubeconfig(MANAGER, path=file)
+
+
+class Background:
+    """An event loop in a thread: tests block on kubectl meanwhile."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="controller")
+
+    def __enter__(self) -> "Background":
+        self._thread.start()
+        assert self._started.wait(LONG), "the controller did not start"
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        assert self._thread.is_alive(), "the controller has ended"
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(LONG)
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        credentials = await config.load(kubeconfig=str(self._kubeconfig))
+        async with Client.connect(credentials, name="consumer") as client:
+            registry = CollectorRegistry()
+            recorder = EventRecorder(client, component="isthmus-manager", host="test", registry=registry)
+            controller = NamespaceOffloadings(
+                client,
+                consumer_id=CONSUMER_ID,
+                own_namespace="isthmus",
+                leadership=Alone(),
+                recorder=recorder,
+                registry=registry,
+            )
+            tasks = (("events", recorder.run), *controller.cache_tasks(), *controller.worker_tasks())
+            async with running(*tasks):
+                await controller.synced()
+                self._started.set()
+                await self._stop.wait()
+
+
+@pytest.fixture(scope="module")
+def controller(manager_kubeconfig: Path) -> Iterator[Background]:
+    with Background(manager_kubeconfig) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A namespace at the consumer, offloaded to the provider by what runs."""
+
+    here: Space
+    provider: Kubectl
+    """In the namespace that stands for it by default."""
+
+    def condition(self, kind: str) -> Json:
+        found: list[Json] = self.here.offloading().get("status", {}).get("conditions") or []
+        return next((one for one in found if one["type"] == kind), {"status": "", "reason": "", "message": ""})
+
+    def until(self, kind: str, *, reason: str, says: str = "") -> Json:
+        found: Json = {}
+
+        def probe() -> bool:
+            nonlocal found
+            found = self.condition(kind)
+            return found["reason"] == reason and says in found["message"]
+
+        try:
+            eventually(probe, what=f"condition {kind} with reason {reason} {says}", timeout=LONG)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the object: {json.dumps(self.here.offloading())}") from error
+        return found
+
+    def entry(self) -> Json:
+        """What the provider says."""
+        entries: list[Json] = self.here.offloading().get("status", {}).get("providers") or []
+        return next((one for one in entries if one["provider"] == PROVIDER), {})
+
+    def labelled(self) -> bool:
+        labels = self.here.kubectl.get("namespace", self.here.name)["metadata"]["labels"]
+        return bool(labels.get(names.SCHEDULING_LABEL) == names.SCHEDULING_ENABLED)
+
+    def run_pod(self, name: str, **spec: Any) -> None:
+        """A pod on the virtual node, running."""
+        self.here.pod(name, **{**SELECTED, **spec})
+        self.here.kubectl.wait_for("pod", name, phase("Running"), timeout=LONG)
+
+    def take_back(self) -> None:
+        self.here.kubectl.run("delete", "namespaceoffloading", "offloading", "--wait=false")
+
+    def until_gone(self) -> None:
+        try:
+            self.here.kubectl.wait_gone("namespaceoffloading", "offloading", timeout=LONG)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the object: {json.dumps(self.here.offloading())}") from error
+
+
+@pytest.fixture
+def pair(space: Space, vnode: stack.VirtualNode, controller: Background) -> Iterator[Pair]:
+    provider = admin(vnode.provider, f"{space.name}-{CONSUMER_ID}")
+    yield Pair(space, provider)
+    vnode.unit.check_alive()
+    provider.run("delete", "namespace", provider.namespace, "--ignore-not-found", "--wait=false")
+
+
+def test_a_namespace_is_offloaded_and_taken_back(pair: Pair) -> None:
+    here, there = pair.here.kubectl, pair.provider
+    pair.here.offload(podStrategy="LocalAndRemote")
+    pair.until("Ready", reason="Offloaded")
+    here.run("wait", "--for=condition=Ready", "namespaceoffloading/offloading", "--timeout=5s")
+    assert pair.labelled()
+    entry = pair.entry()
+    assert (entry["namespace"], entry["ready"], entry["reason"]) == (there.namespace, True, "Mapped")
+    assert there.exists("namespace", there.namespace), "made before any pod needs it"
+
+    pair.run_pod("one")
+    assert there.exists("pod", "one")
+    for strategy, labelled in (("Local", False), ("Remote", True), ("Local", False)):
+        pair.here.offload(podStrategy=strategy)
+        eventually(lambda wanted=labelled: pair.labelled() == wanted, what=strategy, timeout=LONG)  # type: ignore[misc]  # a default argument
+    assert here.get("pod", "one")["status"]["phase"] == "Running", "a change of strategy is for new pods"
+    uid = there.get("pod", "one")["metadata"]["uid"]
+
+    pair.here.offload(podStrategy="Local", virtualNodeSelector={"matchLabels": {"provider": "south"}})
+    pair.until("Ready", reason="NoVirtualNode")
+    eventually(lambda: pair.entry().get("reason") == "PodsRemain", what="the entry to tell of the pod", timeout=LONG)
+    assert there.get("pod", "one")["metadata"]["uid"] == uid, "so is a change of selector"
+    refused = pair.here.pod("two", **SELECTED)["metadata"]["name"]
+    here.wait_for("pod", refused, lambda found: "does not select it" in found["status"]["message"], timeout=LONG)
+
+    pair.take_back()
+    pair.until_gone()
+    assert not there.exists("namespace", there.namespace)
+    here.wait_gone("pod", "one")
+    assert not pair.labelled()
+
+
+def test_a_foreign_namespace_is_named_and_left_alone(pair: Pair) -> None:
+    there = pair.provider
+    there.run("create", "namespace", there.namespace)
+    there.run("create", "configmap", "treasure")
+    pair.here.offload()
+    told = pair.until("Ready", reason="ProvidersNotReady", says="ForeignNamespace")
+    assert there.namespace in told["message"]
+    pair.here.pod("one", **SELECTED)
+    pair.here.kubectl.wait_for("pod", "one", lambda found: "exists and was not made" in found["status"]["message"])
+    pair.take_back()
+    pair.until_gone()
+    assert there.exists("configmap", "treasure")
+    assert not there.get("namespace", there.namespace)["metadata"].get("deletionTimestamp")
+
+
+def test_a_name_that_the_provider_denies_is_told(pair: Pair) -> None:
+    """deploy/rbac lets a consumer make namespaces that end in its id only."""
+    pair.here.offload(namespaceMapping="SelectedName", remoteNamespace=f"mine-{pair.here.name}")
+    pair.until("Ready", reason="ProvidersNotReady", says="Denied: ")
+    pair.take_back()
+    pair.until_gone()
+
+
+def test_a_namespace_that_the_provider_gave_is_used_and_stays(pair: Pair, vnode: stack.VirtualNode) -> None:
+    given = admin(vnode.provider, f"given-{uuid.uuid4().hex[:8]}")
+    stack.grant_namespace(vnode.provider, given.namespace, consumer_id=CONSUMER_ID)
+    given.run("label", "namespace", given.namespace, f"offloading.isthmus.dev/consumer={CONSUMER_ID}")
+    try:
+        pair.here.kubectl.run("create", "configmap", "settings", "--from-literal=a=b")
+        pair.here.offload(namespaceMapping="SelectedName", remoteNamespace=given.namespace)
+        pair.until("Ready", reason="Offloaded")
+        container = {"name": "main", "image": "isthmus.dev/none:1", "envFrom": [{"configMapRef": {"name": "settings"}}]}
+        pair.run_pod("one", containers=[container])
+        assert given.exists("configmap", "settings")
+        pair.take_back()
+        pair.until_gone()
+        assert not given.exists("configmap", "settings"), "what was made there is gone"
+        assert not given.exists("pod", "one")
+        assert not given.get("namespace", given.namespace)["metadata"].get("deletionTimestamp")
+    finally:
+        given.run("delete", "namespace", given.namespace, "--wait=false")
+
+
+def test_volumes_and_pods_of_others_are_not_removed_with_a_namespace(pair: Pair) -> None:
+    there = pair.provider
+    pair.here.offload()
+    pair.until("Ready", reason="Offloaded")
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    there.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": claim})
+    there.wait_for("serviceaccount", "default", timeout=LONG)
+    there.create(pod("stranger", nodeSelector={"no": "where"}))
+    pair.take_back()
+    pair.until("Ready", reason="Removing", says="ForeignObjects: 1 pod (stranger)")
+    there.run("delete", "pod", "stranger")
+    pair.until("Ready", reason="Removing", says="VolumesRemain: 1 PersistentVolumeClaim (data)")
+    there.run("delete", "pvc", "data")
+    pair.until_gone()
+    assert not there.exists("namespace", there.namespace)
+
+
+def test_evictions_wait_for_disruption_budgets_and_say_so(pair: Pair) -> None:
+    here = pair.here.kubectl
+    pair.here.offload()
+    pair.until("Ready", reason="Offloaded")
+    pair.run_pod("one", metadata={"labels": {"app": "one"}})
+    budget = {"minAvailable": 1, "selector": {"matchLabels": {"app": "one"}}}
+    here.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}, "spec": budget})
+    here.wait_for("pdb", "b", lambda found: found["status"]["currentHealthy"] == 1, timeout=LONG)
+    pair.take_back()
+    pair.until("Ready", reason="Removing", says="one: Cannot evict pod")
+    assert pair.provider.get("pod", "one")["status"]["phase"] == "Running"
+    here.run("delete", "pdb", "b")
+    pair.until_gone()
+
+
+def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
+    """No webhook is registered here: every pod is made as it is while the namespace says it should be prepared."""
+    here = pair.here.kubectl
+    pair.here.pod("before")
+    pair.here.offload(podStrategy="Remote")
+    enabled = pair.until("SchedulingEnabled", reason="Remote")
+    eventually(pair.labelled, what="the label", timeout=LONG)
+    assert pair.until("PodsPrepared", reason="AllPrepared")["status"] == "True"
+
+    def created_later() -> bool:
+        """Times are whole seconds; a pod of the same second counts as earlier."""
+        here.run("delete", "pod", "missed", "--ignore-not-found", "--grace-period=0", "--force")
+        made = pair.here.pod("missed")
+        return bool(made["metadata"]["creationTimestamp"] > enabled["lastTransitionTime"])
+
+    eventually(created_later, what="a pod after the change", timeout=LONG)
+    pair.here.pod("excused", metadata={"labels": {names.OPT_OUT: "true"}})
+    pair.here.pod("marked", metadata={"annotations": {names.STRATEGY_MARK: "Remote"}})
+    told = pair.until("PodsPrepared", reason="WebhookMissed")
+    assert "1 pod was made" in told["message"]
+    assert "local nodes: missed;" in told["message"]
+
+    def event() -> bool:
+        return any(one["reason"] == "WebhookMissed" and "missed" in one["message"] for one in here.list("events"))
+
+    eventually(event, what="the event", timeout=LONG)
+    here.run("delete", "pod", "missed", "--grace-period=0", "--force")
+    pair.until("PodsPrepared", reason="AllPrepared")
+    pair.take_back()
+    pair.until_gone()
+
+
+def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:
+    here = pair.here.kubectl
+    here.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/runtimeclass.yaml"))
+    pair.here.offload(podStrategy="Local")
+    pair.until("Ready", reason="Offloaded")
+
+    def admitted() -> bool:
+        """The API server's RuntimeClass admission learns of a new class a moment later."""
+        pair.here.pod("one", runtimeClassName="isthmus")
+        return True
+
+    eventually(admitted, what="the class to be known", timeout=LONG)
+    here.wait_for("pod", "one", phase("Running"), timeout=LONG)
+    assert here.get("pod", "one")["spec"]["nodeName"] == "virtual-1"
+    assert "runtimeClassName" not in pair.provider.get("pod", "one")["spec"]
+    pair.take_back()
+    pair.until_gone()
+
+
+def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
+    """An entry that nobody will ever answer: of a node that somebody labelled and removed."""
+    here = pair.here.kubectl
+    node = f"n-{uuid.uuid4().hex[:8]}"
+    labels = {names.NODE_MARK: node, names.PROVIDER_LABEL: "lost", "only": node}
+    here.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}})
+    try:
+        pair.here.offload(virtualNodeSelector={"matchLabels": {"only": node}})
+        pair.until("Ready", reason="ProvidersNotReady", says="lost: its virtual kubelet has not answered yet")
+        said = {"providers": [{"provider": "lost", "ready": True, "reason": "Mapped"}]}
+        metadata = {"name": "offloading", "namespace": pair.here.name}
+        body = {"apiVersion": "offloading.isthmus.dev/v1alpha1", "kind": "NamespaceOffloading", "metadata": metadata}
+        arguments = (
+            "apply",
+            "--server-side",
+            "--subresource=status",
+            "--field-manager=isthmus-provider-lost",
+            "-f",
+            "-",
+        )
+        here.run(*arguments, stdin=json.dumps({**body, "status": said}))
+        pair.until("Ready", reason="Offloaded", says="lost")
+        pair.take_back()
+        pair.until("Ready", reason="Removing", says="lost: Mapped")
+        assert pair.here.offloading()
+    finally:
+        here.run("delete", "node", node)
+    pair.until_gone()
