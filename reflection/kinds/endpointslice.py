@@ -72,5 +72,6 @@ ENDPOINT_SLICE = Kind(
     parts=("addressType", "endpoints", "ports"),
     forge=forge,
     recreate=recreate,
-    follows=("Service", SERVICE_NAME),
+    follows=("services", SERVICE_NAME),
+    knows_nodes=True,
 )

@@ -56,17 +56,17 @@ class Others(Protocol):
     def context(self, entry: Offloaded) -> Context:
         """What forge functions may know in a namespace."""
 
-    def is_reflected(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+    def is_reflected(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
         """Whether the consumer's object of another kind is reflected; None if that is not known yet."""
 
-    def is_referred(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+    def is_referred(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
         """Whether a reflected object refers to this one; None if that is not known yet."""
 
-    def referred(self, kind: str, entry: Offloaded) -> Iterable[str]:
+    def referred(self, resource: str, entry: Offloaded) -> Iterable[str]:
         """Names of all objects of this kind that some object refers to, reflected or not."""
 
-    def pods_known(self, entry: Offloaded) -> bool:
-        """Whether `Context.healthy_pods` can be asked; if not, `synced` will be called when it can."""
+    def knows_enough(self, kind: Kind, entry: Offloaded) -> bool:
+        """Whether the context has what this kind needs; if not, its engine will be told to look again when it has."""
 
     def synced(self, namespace: str) -> None:
         """A namespace of either side was listed."""
@@ -120,9 +120,10 @@ class KindEngine:
         )
         self._put_aside = False
         self._written: dict[Key, Document] = {}
+        self._removed: dict[Key, str] = {}
         self._settled: dict[Key, tuple[str, str]] = {}
         self.controller: Controller[Key] = Controller(
-            f"kind/{kind.name}", self.reconcile, concurrency=around.concurrency, registry=around.registry
+            f"kind/{kind.resource_name}", self.reconcile, concurrency=around.concurrency, registry=around.registry
         )
 
     # -- what wakes it
@@ -132,7 +133,7 @@ class KindEngine:
         for entry in self._around.table.values():
             if remote in (None, entry.remote):
                 known = self.stores.keys(entry.namespace, entry.remote)
-                for name in known.union(self._around.others.referred(self.kind.name, entry)):
+                for name in known.union(self._around.others.referred(self.kind.resource_name, entry)):
                     self.controller.queue.add((entry.remote, name), priority=Priority.INITIAL)
 
     def add(self, key: Key) -> None:
@@ -150,6 +151,7 @@ class KindEngine:
         own = self._written.get(change.key)
         if own is not None and (change.new is None or not _newer(own, change.new)):
             del self._written[change.key]
+        self._removed.pop(change.key, None)
         self.controller.queue.add(change.key, priority=Priority.INITIAL if change.initial else Priority.FRESH)
 
     def entry_changed(self, old: Offloaded | None, new: Offloaded | None) -> None:
@@ -177,26 +179,33 @@ class KindEngine:
 
     def is_selected(self, document: Document, entry: Offloaded, *, referred: bool = False) -> bool:
         """Whether rules and marks want this object at the provider."""
-        levels = (self._around.settings.rules, *entry.rules)
-        opt_in = self.kind.opt_in and not referred
-        return not entry.leaving and selected(self.kind.name, document.metadata, levels, opt_in=opt_in)
+        settings = self._around.settings
+        return not entry.leaving and selected(
+            self.kind.resource_name,
+            document.metadata,
+            (settings.rules, *entry.rules),
+            any_of=settings.node_rules,
+            opt_in=self.kind.opt_in and not referred,
+        )
 
     def following(self, namespace: str, name: str) -> Iterable[Key]:
         """Consumer's objects that go along with the object `name` of the kind that this one follows."""
         store = self.stores.local_store(namespace)
         return [found.metadata.key for found in store.by_index(FOLLOWS, name)] if store is not None else ()
 
-    def references(self, kind: str, namespace: str) -> set[str]:
+    def references(self, resource: str, namespace: str) -> set[str]:
         """Names of the objects of another kind that any consumer's object here refers to."""
         store = self.stores.local_store(namespace)
         if self.kind.refers is None or store is None:
             return set()
-        return {ref.name for found in store.values() for ref in self.kind.refers(found.json()) if ref.kind == kind}
+        return {
+            ref.name for found in store.values() for ref in self.kind.refers(found.json()) if ref.resource == resource
+        }
 
-    def referring(self, kind: str, key: Key) -> Iterable[Document]:
+    def referring(self, resource: str, key: Key) -> Iterable[Document]:
         """Consumer's objects of this kind that refer to another."""
         store = self.stores.local_store(key[0])
-        return store.by_index(REFERS, f"{kind}/{key[1]}") if store is not None else ()
+        return store.by_index(REFERS, f"{resource}/{key[1]}") if store is not None else ()
 
     # -- one object
 
@@ -222,12 +231,12 @@ class KindEngine:
         wish = self._wish(local, origin, entry)
         if wish is None:
             return Result(requeue_after=DOUBT_SECONDS)  # whom it goes along with is not known yet
-        place = (self.kind.name, origin, entry.remote)
+        place = (self.kind.resource_name, origin, entry.remote)
         remote = self._current(key)
         if local is None or not wish:
             self._around.reports.forget(place)
             return await self._see_to_unwanted(origin, local, remote, entry)
-        if self.kind.counts_pods and not self._around.others.pods_known(entry):
+        if not self._around.others.knows_enough(self.kind, entry):
             return None
         forged = self.kind.forge(local.json(), self._around.others.context(entry))
         if not isinstance(forged, Copy):
@@ -241,7 +250,7 @@ class KindEngine:
             return False
         referred = False
         if self.kind.opt_in:
-            found = self._around.others.is_referred(self.kind.name, origin, entry)
+            found = self._around.others.is_referred(self.kind.resource_name, origin, entry)
             if found is None or not self._named(origin, found):
                 return None
             referred, local = found, self.stores.local(origin)
@@ -313,8 +322,11 @@ class KindEngine:
             return None
         if local is None and not entry.leaving and not await self._is_gone(origin, remote, entry):
             return Result(requeue_after=DOUBT_SECONDS)
-        await self._writer.remove(remote)
         key = (entry.remote, origin[1])
+        if self._removed.get(key) == remote.metadata.uid:
+            return None  # the watch has yet to show it
+        if await self._writer.remove(remote):
+            self._removed[key] = remote.metadata.uid
         self._written.pop(key, None)
         self._settled.pop(key, None)
         return None

@@ -48,7 +48,7 @@ def references(local: Json) -> Iterable[Reference]:
     """The TLS Secrets."""
     for tls in (local.get("spec") or {}).get("tls") or ():
         if tls.get("secretName"):
-            yield Reference("Secret", tls["secretName"])
+            yield Reference("secrets", tls["secretName"])
 
 
 def status_back(remote: Json, local: Json, context: Context) -> Json | None:

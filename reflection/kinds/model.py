@@ -105,7 +105,8 @@ class Context:
 class Reference:
     """Another object of the same namespace that has to come along."""
 
-    kind: str
+    resource: str
+    """Its resource name, such as `secrets`."""
     name: str
 
 
@@ -132,15 +133,23 @@ class Kind:
     exact: frozenset[str] = frozenset()
     """Parts that hold nothing at the provider but what is wanted: a key more is removed."""
     follows: tuple[str, str] | None = None
-    """(kind, label): objects go along with the object of that kind whose name is the label's value."""
+    """(resource name, label): objects go along with the one of that resource whose name is the label's value."""
     refers: Callable[[Json], Iterable[Reference]] | None = None
     """What has to come along."""
     counts_pods: bool = False
-    """Whether `forge` asks for `healthy_pods`."""
+    """Whether `forge` asks for `Context.healthy_pods`."""
+    knows_nodes: bool = False
+    """Whether `forge` asks for `Context.nodes`."""
     by_default: bool = True
     """Whether the kind is reflected where the configuration does not name it."""
 
     @property
     def name(self) -> str:
-        """The kind's name, which configuration uses too."""
+        """The kind's name, for people."""
         return self.resource.kind
+
+    @property
+    def resource_name(self) -> str:
+        """What configuration calls it: plural and group, as CustomResourceDefinitions are named."""
+        group = self.resource.group
+        return f"{self.resource.plural}.{group}" if group else self.resource.plural

@@ -42,7 +42,7 @@ class Reflection:
         self._settings = settings
         self._owner = owner
         self._translation = translation or Identity()
-        self._nodes: frozenset[str] = frozenset()
+        self._nodes: frozenset[str] | None = None
         self._pool = ReflectorPool()
         self._reports = Reports(recorder, provider=settings.provider)
         self._contexts: dict[str, Context] = {}
@@ -66,7 +66,7 @@ class Reflection:
             resync=settings.resync,
             registry=registry,
         )
-        self._engines: dict[str, KindEngine] = {kind.name: KindEngine(kind, around) for kind in kinds}
+        self._engines: dict[str, KindEngine] = {kind.resource_name: KindEngine(kind, around) for kind in kinds}
 
     # -- tasks
 
@@ -103,7 +103,8 @@ class Reflection:
         self.reconsider()
 
     def set_nodes(self, nodes: Iterable[str]) -> None:
-        """Say which virtual nodes are this provider's: the endpoints on them it has itself."""
+        """Say which virtual nodes are this provider's: the endpoints on them it has itself. Before this has been said,
+        no endpoints are reflected."""
         found = frozenset(nodes)
         if found != self._nodes:
             self._nodes = found
@@ -160,7 +161,7 @@ class Reflection:
                 provider=settings.provider,
                 namespace=entry.namespace,
                 remote_namespace=entry.remote,
-                nodes=self._nodes,
+                nodes=self._nodes or frozenset(),
                 translation=self._translation,
                 classes=settings.classes,
                 families=settings.families,
@@ -171,22 +172,24 @@ class Reflection:
             )
         return found
 
-    def referred(self, kind: str, entry: Offloaded) -> Iterable[str]:
+    def referred(self, resource: str, entry: Offloaded) -> Iterable[str]:
         """See `engine.Others`."""
-        return set().union(*(engine.references(kind, entry.namespace) for engine in self._engines.values()))
+        return set().union(*(engine.references(resource, entry.namespace) for engine in self._engines.values()))
 
-    def pods_known(self, entry: Offloaded) -> bool:
+    def knows_enough(self, kind: Kind, entry: Offloaded) -> bool:
         """See `engine.Others`."""
-        return self._pods.known(entry.remote)
+        if kind.knows_nodes and self._nodes is None:
+            return False
+        return not kind.counts_pods or self._pods.known(entry.remote)
 
     def _pods_changed(self, remote: str) -> None:
         for engine in self._engines.values():
             if engine.kind.counts_pods:
                 engine.reconsider(remote)
 
-    def is_reflected(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+    def is_reflected(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
         """See `engine.Others`. A kind that is not reflected at all has nobody that follows it."""
-        engine = self._engines.get(kind)
+        engine = self._engines.get(resource)
         if engine is None:
             return False
         if not engine.stores.local_synced(key[0]):
@@ -194,27 +197,27 @@ class Reflection:
         found = engine.stores.local(key)
         return found is not None and engine.is_selected(found, entry)
 
-    def is_referred(self, kind: str, key: Key, entry: Offloaded) -> bool | None:
+    def is_referred(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
         """See `engine.Others`."""
         for engine in self._engines.values():
             if engine.kind.refers is None:
                 continue
             if not engine.stores.local_synced(key[0]):
                 return None
-            if any(engine.is_selected(found, entry) for found in engine.referring(kind, key)):
+            if any(engine.is_selected(found, entry) for found in engine.referring(resource, key)):
                 return True
         return False
 
     def moved(self, kind: Kind, namespace: str, change: Change[Document]) -> None:
         """See `engine.Others`."""
         for engine in self._engines.values():
-            if engine.kind.follows is not None and engine.kind.follows[0] == kind.name:
+            if engine.kind.follows is not None and engine.kind.follows[0] == kind.resource_name:
                 for key in engine.following(namespace, change.key[1]):
                     engine.add(key)
         if kind.refers is not None:
             for document in (change.old, change.new):
                 for ref in kind.refers(document.json()) if document is not None else ():
-                    engine_of = self._engines.get(ref.kind)
+                    engine_of = self._engines.get(ref.resource)
                     if engine_of is not None:
                         engine_of.add((namespace, ref.name))
 

@@ -12,14 +12,14 @@ from kube.store import Key
 from reflection.kinds.model import Refusal
 
 Place = tuple[str, Key, str]
-"""Kind, key at the consumer, provider namespace."""
+"""Resource name (`services`), key at the consumer, provider namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why one object is not as it should be at the provider."""
 
-    kind: str
+    resource: str
     namespace: str
     name: str
     reason: str
@@ -62,10 +62,10 @@ class Reports:
         """All that is to tell about a consumer namespace, for its NamespaceOffloading."""
         return sorted(
             (
-                Problem(kind, namespace, key[1], item.reason, item.message)
-                for (kind, key, _remote), items in self._told.items()
+                Problem(name, namespace, key[1], item.reason, item.message)
+                for (name, key, _remote), items in self._told.items()
                 if key[0] == namespace
                 for item in items
             ),
-            key=lambda problem: (problem.kind, problem.name, problem.reason),
+            key=lambda problem: (problem.resource, problem.name, problem.reason),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -89,7 +89,7 @@ class Rule:
 
 
 Rules = Mapping[str, Rule]
-"""Kind -> rule; a kind without one is permitted."""
+"""By resource name, as `services` or `ingresses.networking.k8s.io`; a kind without a rule is permitted."""
 
 
 def parse_rules(given: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Rule]:
@@ -97,9 +97,20 @@ def parse_rules(given: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Rule
     return {kind: Rule.parse(rule) for kind, rule in (given or {}).items()}
 
 
-def selected(kind: str, metadata: Metadata, levels: Iterable[Rules], *, opt_in: bool) -> bool:
-    """Whether an object is to be reflected: no level forbids it, and neither does the object itself."""
+def selected(
+    name: str, metadata: Metadata, levels: Iterable[Rules], *, any_of: Sequence[Rules] = (), opt_in: bool
+) -> bool:
+    """Whether an object of the resource `name` is to be reflected: no level forbids it, nor does the object itself.
+
+    Of `any_of`, one that permits it is enough.
+    """
     wish = metadata.labels.get(marks.REFLECT) or metadata.annotations.get(marks.REFLECT)
     if wish == "false" or (opt_in and metadata.labels.get(marks.REFLECT) != "true"):
         return False
-    return all(rules[kind].permits(metadata) for rules in levels if kind in rules)
+    if any_of and not any(_permits(rules, name, metadata) for rules in any_of):
+        return False
+    return all(_permits(rules, name, metadata) for rules in levels)
+
+
+def _permits(rules: Rules, name: str, metadata: Metadata) -> bool:
+    return name not in rules or rules[name].permits(metadata)

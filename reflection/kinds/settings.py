@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reflection.kinds.body import Filters
 from reflection.kinds.model import Classes
-from reflection.kinds.selection import Rule
+from reflection.kinds.selection import Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +16,11 @@ class KindSettings:
     consumer_id: str
     provider: str
     """Name of the provider: who shares it shares what is namespace-wide."""
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Rules = field(default_factory=dict)
     """What holds in all namespaces. A kind that is switched off here is still watched at the provider, so that what
     was made of it is removed."""
+    node_rules: tuple[Rules, ...] = ()
+    """What each virtual node of the provider lets through: one that does is enough. None: all."""
     filters: Filters = field(default_factory=Filters)
     classes: Classes = field(default_factory=Classes)
     families: tuple[str, ...] = ()

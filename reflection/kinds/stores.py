@@ -193,4 +193,4 @@ class Stores:
     def _referred(self, document: Document) -> Iterable[str]:
         if self._kind.refers is None:
             return ()
-        return {f"{ref.kind}/{ref.name}" for ref in self._kind.refers(document.json())}
+        return {f"{ref.resource}/{ref.name}" for ref in self._kind.refers(document.json())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from reflection.kinds.configmap import CONFIG_MAP
@@ -29,10 +30,11 @@ DEFAULT: Final = tuple(kind for kind in KINDS if kind.by_default)
 """What is reflected where the configuration does not say otherwise."""
 
 
-def named(names: frozenset[str]) -> tuple[Kind, ...]:
-    """The kinds of these names. ValueError for one that is not in the table."""
-    unknown = names - {kind.name for kind in KINDS}
+def named(names: Iterable[str]) -> tuple[Kind, ...]:
+    """The kinds of these resource names. ValueError for one that is not in the table."""
+    wanted = frozenset(names)
+    unknown = wanted - {kind.resource_name for kind in KINDS}
     if unknown:
-        known = ", ".join(kind.name for kind in KINDS)
+        known = ", ".join(kind.resource_name for kind in KINDS)
         raise ValueError(f"no such kind: {sorted(unknown)[0]!r}; there are {known}")
-    return tuple(kind for kind in KINDS if kind.name in names)
+    return tuple(kind for kind in KINDS if kind.resource_name in wanted)

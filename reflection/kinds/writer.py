@@ -63,19 +63,20 @@ class Writer:
             return await self._create(want)
         return await self._replace(want, current)
 
-    async def remove(self, current: Document) -> None:
-        """The engine wants the copy no more: remove it, or our mark where a pod still needs it."""
+    async def remove(self, current: Document) -> bool:
+        """The engine wants the copy no more: remove it, or our mark where a pod still needs it; True if removed."""
         meta = current.metadata
         if not ownership.is_ours(meta, self._consumer_id) or meta.deletion_timestamp is not None:
-            return
+            return False
         if any(key.startswith(ownership.USED_BY_PREFIX) and key != marks.MADE for key in meta.annotations):
             self._check()
             await self._provider.patch(
                 self._kind.resource, body.released(meta), name=meta.name, namespace=meta.namespace
             )
-            return
+            return False
         await self.delete(current)
         log.info("removed copy", kind=self._kind.name, namespace=meta.namespace, name=meta.name)
+        return True
 
     async def delete(self, current: Document) -> None:
         """Delete a copy in the very state that we know."""

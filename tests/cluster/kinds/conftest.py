@@ -81,7 +81,7 @@ def bind(cluster: LabCluster, namespace: str, role: str, user: str) -> None:
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}],
     }
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+    cluster.api.apply(binding)
 
 
 @pytest.fixture

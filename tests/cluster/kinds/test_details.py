@@ -139,19 +139,19 @@ async def test_tokens_are_refused_and_told(world: World) -> None:
 
 async def test_rules_of_each_level_hold_and_can_change(world: World) -> None:
     """Everywhere, per namespace, per virtual node; what is forbidden later is removed."""
-    settings = settings_for_tests(rules={"Service": Rule(deny=("secret-*",))})
-    levels = (parse_rules({"Service": {"allow": ["web*", "secret-*"]}}), parse_rules({}))
+    settings = settings_for_tests(rules={"services": Rule(deny=("secret-*",))})
+    levels = (parse_rules({"services": {"allow": ["web*", "secret-*"]}}), parse_rules({}))
     async with world.reflecting(SERVICE, settings=settings, entries=[world.entry(rules=levels)]) as reflection:
         for name in ("secret-x", "api", "web", "web-2"):
             await world.create(SERVICES, service(name))
         await world.until_remote(SERVICES, "web-2")
         await world.until_remote(SERVICES, "web")
         assert (await world.remote(SERVICES, "secret-x"), await world.remote(SERVICES, "api")) == (None, None)
-        node = parse_rules({"Service": {"labelSelector": {"matchLabels": {"app": "web-2"}}}})
+        node = parse_rules({"services": {"labelSelector": {"matchLabels": {"app": "web-2"}}}})
         reflection.set_namespaces([world.entry(rules=(*levels, node))])
         await world.until_gone(SERVICES, "web")
         assert await world.remote(SERVICES, "web-2") is not None
-        reflection.set_namespaces([world.entry(rules=(parse_rules({"Service": {"enabled": False}}),))])
+        reflection.set_namespaces([world.entry(rules=(parse_rules({"services": {"enabled": False}}),))])
         await world.until_gone(SERVICES, "web-2")
 
 

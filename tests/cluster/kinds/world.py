@@ -114,9 +114,13 @@ class World:
         return [e for e in listing.items if e.involved_object.name == name and e.reason == reason]
 
     async def revisions(self, resource: Resource) -> dict[str, str]:
-        """Every object of the provider's namespace and its resourceVersion."""
+        """Every object of the provider's namespace and its generation, where it has none its resourceVersion.
+
+        The provider's own controllers write status, which does not count.
+        """
         listing = await self.remote_admin.list(resource, namespace=self.remote_namespace, decode=Object)
-        return {item.metadata.name: item.metadata.resource_version for item in listing.items}
+        metadata = [item.metadata for item in listing.items]
+        return {found.name: str(found.generation or found.resource_version) for found in metadata}
 
     # -- waiting
 

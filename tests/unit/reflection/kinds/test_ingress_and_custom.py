@@ -41,7 +41,7 @@ def test_unmapped_classes_stay_at_home() -> None:
 
 def test_tls_secrets_come_along() -> None:
     local = document(spec={"tls": [{"hosts": ["a"]}, {"secretName": "cert"}]})
-    assert list(ingress.references(local)) == [Reference("Secret", "cert")]
+    assert list(ingress.references(local)) == [Reference("secrets", "cert")]
 
 
 def test_custom_parts_travel_and_nothing_else() -> None:
@@ -100,6 +100,6 @@ def test_the_table_has_each_kind_once() -> None:
     names = [kind.name for kind in table.KINDS]
     assert len(set(names)) == len(names)
     assert "ServiceAccount" not in {kind.name for kind in table.DEFAULT}
-    assert [kind.name for kind in table.named(frozenset({"Secret", "Service"}))] == ["Service", "Secret"]
+    assert [kind.name for kind in table.named(["secrets", "services"])] == ["Service", "Secret"]
     with pytest.raises(ValueError, match="no such kind"):
-        table.named(frozenset({"Gadget"}))
+        table.named(["gadgets"])

@@ -47,9 +47,9 @@ def test_rules_that_cannot_be_used_are_refused(bad: dict[str, Any]) -> None:
 
 @given(verdicts=st.lists(st.booleans(), max_size=4))
 def test_each_level_can_veto(verdicts: list[bool]) -> None:
-    levels = [{"Service": Rule(enabled=verdict)} for verdict in verdicts]
-    assert selected("Service", WEB, levels, opt_in=False) is all(verdicts)
-    assert selected("Ingress", WEB, levels, opt_in=False)
+    levels = [{"services": Rule(enabled=verdict)} for verdict in verdicts]
+    assert selected("services", WEB, levels, opt_in=False) is all(verdicts)
+    assert selected("ingresses.networking.k8s.io", WEB, levels, opt_in=False)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_each_level_can_veto(verdicts: list[bool]) -> None:
 )
 def test_marks(labels: dict[str, str], annotations: dict[str, str], opt_in: bool, wanted: bool) -> None:
     metadata = Metadata(name="x", labels=labels, annotations=annotations)
-    assert selected("Secret", metadata, (), opt_in=opt_in) is wanted
+    assert selected("secrets", metadata, (), opt_in=opt_in) is wanted
 
 
 def test_the_empty_selector_selects_everything() -> None:
