@@ -1,0 +1,153 @@
+"""What NamespaceOffloadings come to, and what is said of them."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from api.offloading.namespaces import NamespaceOffloading, ProviderStatus
+from api.offloading.virtual_node import VirtualNode
+from reflection.scheduling import names, plan
+from reflection.scheduling.declared import RemoteName
+from reflection.scheduling.plan import Plan, Problem, Surroundings
+from reflection.scheduling.strategies import strategy_of
+from reflection.scheduling.strategy import Strategy
+
+
+def offloading(namespace: str = "shop", *, created: str = "2026-01-01T00:00:00Z", **spec: Any) -> NamespaceOffloading:
+    metadata = {"name": "offloading", "namespace": namespace, "creationTimestamp": created}
+    return msgspec.convert({"metadata": metadata, "spec": spec}, NamespaceOffloading)
+
+
+def around(**changes: Any) -> Surroundings:
+    virtual = msgspec.convert(
+        {
+            "metadata": {"name": "gpu"},
+            "spec": {"provider": "north", "nodeName": "node-b", "kubeconfigSecret": {"name": "k"}},
+        },
+        VirtualNode,
+    )
+    nodes: dict[str, dict[str, str]] = {
+        "node-a": {names.PROVIDER_LABEL: "north", "size": "big"},
+        "node-b": {"pool": "gpu"},
+        "node-c": {"size": "big"},
+    }
+    given: dict[str, Any] = {"nodes": nodes, "virtual_nodes": [virtual], **changes}
+    return Surroundings(own_namespace="isthmus", names=RemoteName("milan"), **given)
+
+
+def test_all_virtual_nodes_are_selected_unless_told_otherwise() -> None:
+    made = plan.plan(offloading(), around())
+
+    assert made == Plan(providers={"north": "shop-milan", "node-c": "shop-milan"}, scheduling=True)
+
+
+@pytest.mark.parametrize(
+    ("selector", "providers"),
+    [
+        ({"matchLabels": {"pool": "gpu"}}, {"north"}),
+        ({"matchLabels": {"size": "big"}}, {"north", "node-c"}),
+        ({"matchExpressions": [{"key": "size", "operator": "DoesNotExist"}]}, {"north"}),
+        ({"matchLabels": {"size": "small"}}, set()),
+    ],
+)
+def test_a_provider_is_selected_with_any_of_its_virtual_nodes(selector: dict[str, Any], providers: set[str]) -> None:
+    assert plan.plan(offloading(virtualNodeSelector=selector), around()).providers.keys() == providers
+
+
+@pytest.mark.parametrize(
+    ("spec", "remote"),
+    [
+        ({}, "shop-milan"),
+        ({"namespaceMapping": "EnforceSameName"}, "shop"),
+        ({"namespaceMapping": "SelectedName", "remoteNamespace": "tenant-7"}, "tenant-7"),
+    ],
+)
+def test_names_follow_the_mapping(spec: dict[str, Any], remote: str) -> None:
+    assert set(plan.plan(offloading(**spec), around()).providers.values()) == {remote}
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "isthmus"])
+def test_reserved_namespaces_are_refused(namespace: str) -> None:
+    made = plan.plan(offloading(namespace), around())
+
+    assert made.problem is not None
+    assert made.problem.reason == "ReservedNamespace"
+    assert not made.providers
+    assert not made.scheduling
+
+
+def test_a_selector_that_means_nothing_is_refused() -> None:
+    selector = {"matchExpressions": [{"key": "a", "operator": "In"}]}
+    mistaken = offloading(virtualNodeSelector=selector)
+
+    made = plan.plan(mistaken, around())
+
+    assert made.problem == Problem(
+        "InvalidSelector", "spec.virtualNodeSelector: a: operator In needs at least one value"
+    )
+    assert strategy_of(mistaken) is None, "its pods are left alone"
+
+
+def test_of_two_that_want_one_name_the_older_has_it() -> None:
+    old = offloading("shop", created="2026-01-01T00:00:00Z")
+    young = offloading(
+        "web", created="2026-01-02T00:00:00Z", namespaceMapping="SelectedName", remoteNamespace="shop-milan"
+    )
+    both = around(others=[old, young])
+
+    assert plan.plan(old, both).problem is None
+    problem = plan.plan(young, both).problem
+    assert problem is not None
+    assert problem.reason == "NameConflict"
+    assert "namespace shop is called shop-milan" in problem.message
+
+
+def test_local_keeps_the_mapping_and_not_the_label() -> None:
+    made = plan.plan(offloading(podStrategy="Local"), around())
+
+    assert made.providers
+    assert not made.scheduling
+    assert plan.scheduling(made, "Local").status == "False"
+
+
+def test_strategies_are_those_of_the_objects() -> None:
+    assert strategy_of(offloading()) == Strategy("LocalAndRemote")
+    assert strategy_of(offloading(podStrategy="Remote")) == Strategy("Remote")
+    going = msgspec.structs.replace(
+        offloading(), metadata=msgspec.structs.replace(offloading().metadata, deletion_timestamp="now")
+    )
+    assert strategy_of(going) is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "status", "reason", "says"),
+    [
+        ([], "False", "ProvidersNotReady", "north: its virtual kubelet has not answered yet"),
+        ([{"provider": "north", "namespace": "x"}], "False", "ProvidersNotReady", "has not answered yet"),
+        (
+            [{"provider": "north", "reason": "Denied", "message": "no right"}],
+            "False",
+            "ProvidersNotReady",
+            "north: Denied: no right",
+        ),
+        ([{"provider": "north", "ready": True, "reason": "Mapped"}], "True", "Offloaded", "ready at north"),
+    ],
+)
+def test_ready_tells_of_each_provider(entries: list[dict[str, Any]], status: str, reason: str, says: str) -> None:
+    found = plan.ready(Plan(providers={"north": "x"}), msgspec.convert(entries, list[ProviderStatus]))
+
+    assert (found.status, found.reason) == (status, reason)
+    assert says in found.message
+
+
+def test_ready_says_what_is_wrong_before_it_asks_providers() -> None:
+    assert plan.ready(Plan(), []).reason == "NoVirtualNode"
+    assert plan.ready(Plan(problem=Problem("NameConflict", "x")), []).reason == "NameConflict"
+
+
+def test_messages_stay_short() -> None:
+    entries = [ProviderStatus(provider="north", reason="Denied", message="x" * 5000)]
+
+    assert len(plan.ready(Plan(providers={"north": "x"}), entries).message) <= 1024
+    assert plan.prepared([f"pod-{number}" for number in range(1000)]).message.count("pod-") == 5
