@@ -57,6 +57,20 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
             "namespace-wide; empty: there is only this one"
         ),
     ] = ""
+    reflect_kinds: Annotated[
+        str,
+        Meta(
+            description="file that says what is reflected of namespaces as a whole (Services and the like), or "
+            "`default`; empty: nothing"
+        ),
+    ] = ""
+    kinds_election_namespace: Annotated[
+        str,
+        Meta(
+            description="provider namespace of the Lease by which one of a provider's virtual kubelets reflects them; "
+            "empty: there is only this one"
+        ),
+    ] = ""
     runtime_class: Annotated[
         list[str],
         Meta(description="`consumer=provider`: a RuntimeClass and what it becomes, `=` none; `isthmus` becomes none"),

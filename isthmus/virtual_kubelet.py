@@ -8,14 +8,14 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import prometheus_client
 import structlog
 
 from api.meta import seconds
-from isthmus import dry_run
+from isthmus import dry_run, kinds
 from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
@@ -28,12 +28,13 @@ from kube.errors import KubeError
 from kube.events import EventRecorder
 from kube.reflector import Timing
 from kube.supervisor import Stage, Supervisor
+from reflection.kinds.reflection import Reflection
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
 from reflection.scheduling.declared import Declared
 from reflection.scheduling.leadership import Alone
 from reflection.scheduling.names import PROVIDER_LABEL
-from reflection.scheduling.provider import ProviderNamespaces
+from reflection.scheduling.provider import Entry, ProviderNamespaces
 from reflection.settings import ReflectionSettings
 from vk.node.access import ProviderAccess
 from vk.node.capacity import QuotaCapacity
@@ -130,9 +131,19 @@ def build(
     )
     _add_health(supervisor, options, registry=registry)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
+    reflected = kinds.add(
+        supervisor, options, declared, consumer=consumer, provider=provider, recorder=recorder, registry=registry
+    )
     if declared is not None:
         _add_declared(
-            supervisor, options, declared, offloading, consumer=consumer, provider=provider, registry=registry
+            supervisor,
+            options,
+            declared,
+            offloading,
+            reflected,
+            consumer=consumer,
+            provider=provider,
+            registry=registry,
         )
     _add_reflection(supervisor, offloading, declared)
     _add_node(
@@ -181,6 +192,7 @@ def _add_declared(
     options: Options,
     declared: Declared,
     offloading: Offloading,
+    reflected: Reflection | None,
     *,
     consumer: Client,
     provider: Client,
@@ -198,6 +210,11 @@ def _add_declared(
             registry=registry,
         )
         supervisor.add("namespace election", elector.run, stage=Stage.CLIENTS)
+
+    def tell(found: Iterable[Entry]) -> None:
+        if reflected is not None:
+            reflected.set_namespaces(kinds.entries(found, declared))
+
     namespaces = ProviderNamespaces(
         consumer=consumer,
         provider=provider,
@@ -206,6 +223,8 @@ def _add_declared(
         objects=declared,
         namespaces=offloading.namespaces,
         leadership=elector or leadership,
+        entries_changed=tell,
+        is_empty=reflected.is_empty if reflected is not None else lambda _remote: True,
         registry=registry,
     )
     declared.turned.append(offloading.namespace_turned)

@@ -1,0 +1,115 @@
+"""What `isthmus virtual-kubelet --reflect-kinds` adds: Services and the like of whole namespaces."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import prometheus_client
+
+from api.offloading.namespaces import NAME
+from isthmus.options import Options, OptionsError, pairs
+from kube.client import Client
+from kube.events import EventRecorder
+from kube.supervisor import Stage, Supervisor
+from reflection.kinds import configuration
+from reflection.kinds.configuration import ConfigurationError
+from reflection.kinds.model import Kind
+from reflection.kinds.nodes import ProviderNodes
+from reflection.kinds.offloaded import Offloaded
+from reflection.kinds.owner import Alone, Elected, Ownership
+from reflection.kinds.reflection import Reflection
+from reflection.kinds.selection import RuleError, Rules, parse_rules
+from reflection.kinds.settings import KindSettings
+from reflection.scheduling.declared import Declared
+from reflection.scheduling.provider import Entry
+
+DEFAULT = "default"
+"""Instead of a file: what the table of kinds says."""
+
+
+def add(
+    supervisor: Supervisor,
+    options: Options,
+    declared: Declared | None,
+    *,
+    consumer: Client,
+    provider: Client,
+    recorder: EventRecorder,
+    registry: prometheus_client.CollectorRegistry,
+) -> Reflection | None:
+    """Add the reflection of kinds, if it is asked for. Raises `OptionsError`."""
+    if not options.reflect_kinds:
+        return None
+    fixed = pairs(options.namespace, option="namespace")
+    if declared is None and not fixed:
+        raise OptionsError("--reflect-kinds: needs --namespaces-from-objects, or --namespace, to say which namespaces")
+    name = options.provider or options.node_name
+    settings, kinds = _configured(options, provider=name)
+    made = Reflection(
+        settings,
+        consumer=consumer,
+        provider=provider,
+        recorder=recorder,
+        owner=_owner(options, provider, registry=registry),
+        kinds=kinds,
+        registry=registry,
+    )
+    if options.provider:
+        nodes = ProviderNodes(consumer, provider=name, tell=made.set_nodes, registry=registry)
+        supervisor.add("provider's nodes", nodes.run, stage=Stage.CACHES)
+    else:
+        made.set_nodes([options.node_name])
+    made.set_namespaces(Offloaded(namespace, remote) for namespace, remote in fixed.items())
+    for task, run in made.cache_tasks():
+        supervisor.add(task, run, stage=Stage.CACHES)
+    for task, run in made.worker_tasks():
+        supervisor.add(task, run, stage=Stage.WORKERS)
+    return made
+
+
+def entries(found: Iterable[Entry], declared: Declared) -> list[Offloaded]:
+    """Namespaces as NamespaceOffloadings want them, with the rules that those state.
+
+    Of two that claim one provider namespace the first has it: the other was refused when it was to be made.
+    """
+    made: dict[str, Offloaded] = {}
+    for entry in found:
+        rules = (_rules(declared, entry.namespace),)
+        made.setdefault(entry.remote, Offloaded(entry.namespace, entry.remote, rules=rules, leaving=entry.leaving))
+    return list(made.values())
+
+
+def _rules(declared: Declared, namespace: str) -> Rules:
+    offloading = declared.reflector.store.get((namespace, NAME))
+    if offloading is None:
+        return {}
+    try:
+        return parse_rules(msgspec.to_builtins(offloading.spec.reflection))
+    except RuleError:
+        return {}  # the schema admits none such
+
+
+def _configured(options: Options, *, provider: str) -> tuple[KindSettings, tuple[Kind, ...]]:
+    common = {"consumer_id": options.consumer_id, "provider": provider}
+    try:
+        if options.reflect_kinds == DEFAULT:
+            return configuration.parse(None, **common, resync=options.resync)
+        return configuration.load(Path(options.reflect_kinds), **common, resync=options.resync)
+    except ConfigurationError as error:
+        raise OptionsError(f"--reflect-kinds: {error}") from error
+
+
+def _owner(options: Options, provider: Client, *, registry: prometheus_client.CollectorRegistry) -> Ownership:
+    if not options.kinds_election_namespace:
+        return Alone()
+    return Elected(
+        provider,
+        namespace=options.kinds_election_namespace,
+        consumer_id=options.consumer_id,
+        identity=f"{options.node_name}/{socket.gethostname()}/{os.getpid()}",
+        registry=registry,
+    )
