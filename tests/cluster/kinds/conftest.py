@@ -73,11 +73,11 @@ def _configured() -> dict[str, Any]:
     }
 
 
-def bind(cluster: LabCluster, namespace: str, role: str, user: str) -> None:
+def bind(cluster: LabCluster, namespace: str, role: str, user: str, *, name: str = "") -> None:
     binding = {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": role, "namespace": namespace},
+        "metadata": {"name": name or role, "namespace": namespace},
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}],
     }
