@@ -21,6 +21,7 @@ from msgspec import Meta
 from api.offloading.virtual_node import VirtualNode
 from isthmus.health import HealthServer
 from isthmus.options import LogOptions, OptionsError, host_port
+from isthmus.providers import Providers
 from isthmus.retire import Retirement
 from kube import config
 from kube.client import Client
@@ -29,6 +30,7 @@ from kube.election import LeaderElector
 from kube.events import EventRecorder
 from kube.reflector import Reflector
 from kube.supervisor import Stage, Supervisor
+from reflection.storage.controller import Storage
 from vk.virtualnode.approval import ServingApprover
 from vk.virtualnode.controller import VirtualNodes
 from vk.virtualnode.settings import VirtualNodeSettings
@@ -104,7 +106,9 @@ async def build(
         supervisor.add("health", health.run, stage=Stage.SERVERS, ready=health.ready)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
     supervisor.add("election", elector.run, stage=Stage.CLIENTS)
-    await _add_virtual_nodes(supervisor, options, client, credentials, elector=elector, registry=registry)
+    await _add_virtual_nodes(
+        supervisor, options, client, credentials, elector=elector, recorder=recorder, registry=registry
+    )
     return supervisor
 
 
@@ -115,6 +119,7 @@ async def _add_virtual_nodes(
     credentials: Credentials,
     *,
     elector: LeaderElector,
+    recorder: EventRecorder,
     registry: prometheus_client.CollectorRegistry,
 ) -> None:
     access = await credentials.access()
@@ -138,13 +143,39 @@ async def _add_virtual_nodes(
             and other.metadata.deletion_timestamp is None
         ]
 
-    retirement = Retirement(client, namespace=options.namespace, consumer_id=options.consumer_id, others=others)
+    providers = Providers(
+        client,
+        namespace=options.namespace,
+        consumer_id=options.consumer_id,
+        virtual_nodes=lambda: controller.virtual_nodes.store.values(),  # noqa: PLW0108 - made below
+    )
+    retirement = Retirement(providers, consumer_id=options.consumer_id, others=others)
     controller = VirtualNodes(client, settings, retire=retirement, check=elector.check, registry=registry)
     approver = ServingApprover(client, addresses=controller.addresses, check=elector.check, registry=registry)
     for name, reflector in (*controller.cache_tasks(), ("certificate requests", approver.requests)):
         supervisor.add(name, reflector.run, stage=Stage.CACHES, ready=_synced(reflector))
     supervisor.add("virtual node controller", while_leading(elector, controller.controller.run), stage=Stage.WORKERS)
     supervisor.add("serving approver", while_leading(elector, approver.controller.run), stage=Stage.WORKERS)
+    _add_storage(supervisor, options, client, providers, elector=elector, recorder=recorder, registry=registry)
+
+
+def _add_storage(
+    supervisor: Supervisor,
+    options: ManagerOptions,
+    client: Client,
+    providers: Providers,
+    *,
+    elector: LeaderElector,
+    recorder: EventRecorder,
+    registry: prometheus_client.CollectorRegistry,
+) -> None:
+    storage = Storage(
+        client, providers, recorder, consumer_id=options.consumer_id, check=elector.check, registry=registry
+    )
+    for name, reflector in storage.cache_tasks():
+        supervisor.add(name, reflector.run, stage=Stage.CACHES, ready=_synced(reflector))
+    for name, controller in (("claims", storage.claim_controller), ("volumes", storage.volume_controller)):
+        supervisor.add(f"{name} controller", while_leading(elector, controller.run), stage=Stage.WORKERS)
 
 
 def while_leading(elector: LeaderElector, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

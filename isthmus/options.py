@@ -102,6 +102,12 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
     capacity: Annotated[
         list[str], Meta(description="`resource=quantity` that the node offers, `cpu=8`; none: by ResourceQuotas")
     ] = []
+    storage_class: Annotated[
+        list[str],
+        Meta(
+            description="consumer=provider: a StorageClass and what stands for it there; none: the provider's default"
+        ),
+    ] = []
     provider_nodes: Annotated[
         Literal["ignore", "watch", "offer"],
         Meta(

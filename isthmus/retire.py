@@ -6,20 +6,16 @@ is left are the namespaces that we made, which other VirtualNodes of the same pr
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import tempfile
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable, Collection
 
 from api.offloading.virtual_node import VirtualNode
-from kube import config
+from isthmus.providers import Providers
 from kube.client import Client
 from kube.errors import ApiError
-from kube.objects import Object, Secret, WithMetadata
-from kube.resources import NAMESPACES, PODS, SECRETS
+from kube.objects import Object, WithMetadata
+from kube.resources import NAMESPACES, PODS
 from reflection import ownership
+from reflection.storage.model import CLAIMS
 
 
 class Retirement:
@@ -27,20 +23,18 @@ class Retirement:
 
     def __init__(
         self,
-        consumer: Client,
+        providers: Providers,
         *,
-        namespace: str,
         consumer_id: str,
         others: Callable[[VirtualNode], Collection[VirtualNode]],
     ) -> None:
-        self._consumer = consumer
-        self._namespace = namespace
+        self._providers = providers
         self._consumer_id = consumer_id
         self._others = others
 
     async def __call__(self, virtual: VirtualNode) -> str:
         """Empty once nothing of the VirtualNode is at the provider, else what is. Raises KubeError."""
-        async with self._provider(virtual) as provider:
+        async with self._providers.client_of(virtual.spec.kubeconfig_secret) as provider:
             if provider is None:
                 return ""  # never had a kubeconfig: nothing can have been made
             namespaces = await self._made(provider)
@@ -49,28 +43,11 @@ class Retirement:
                 return f"remote pods are left in {', '.join(sorted(left)[:5])}"
             if self._others(virtual):
                 return ""
+            if volumes := [name for name in namespaces if await self._has_claims(provider, name)]:
+                return f"volumes are left in {', '.join(sorted(volumes)[:5])}: delete their claims, or keep the node"
             for name, uid in namespaces.items():
                 await self._remove(provider, name, uid)
             return f"namespaces are being removed: {', '.join(sorted(namespaces)[:5])}" if namespaces else ""
-
-    @asynccontextmanager
-    async def _provider(self, virtual: VirtualNode) -> AsyncIterator[Client | None]:
-        """A client of the provider. Credentials are read from files, so the kubeconfig is one for a moment."""
-        wanted = virtual.spec.kubeconfig_secret
-        try:
-            secret = await self._consumer.get(SECRETS, name=wanted.name, namespace=self._namespace, decode=Secret)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            yield None
-            return
-        text = base64.b64decode(secret.data.get(wanted.key, ""))
-        with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
-            file = Path(folder) / "kubeconfig"
-            await asyncio.to_thread(file.write_bytes, text)
-            credentials = await config.load(kubeconfig=str(file))
-            async with Client.connect(credentials, name="provider") as provider:
-                yield provider
 
     async def _made(self, provider: Client) -> dict[str, str]:
         """The namespaces that this consumer made, with their UIDs. A credential for given namespaces makes none."""
@@ -93,6 +70,16 @@ class Retirement:
             listing = await provider.list(PODS, namespace=namespace, label_selector=selector, decode=WithMetadata)
         except ApiError as error:
             if error.forbidden:  # our rights go with the namespace
+                return False
+            raise
+        return bool(listing.items)
+
+    async def _has_claims(self, provider: Client, namespace: str) -> bool:
+        """Data outlives pods: it goes with its claim at the consumer, never because a node does."""
+        try:
+            listing = await provider.list(CLAIMS, namespace=namespace, decode=WithMetadata)
+        except ApiError as error:
+            if error.forbidden:
                 return False
             raise
         return bool(listing.items)

@@ -227,7 +227,15 @@ def _add_declared(
         is_empty=reflected.is_empty if reflected is not None else lambda _remote: True,
         registry=registry,
     )
+
+    def ended(remote: str) -> None:
+        """Nothing of the provider's namespace is left: in each of its virtual kubelets, whichever removed it."""
+        offloading.namespaces.forget(remote)
+        offloading.caches.drop(remote)
+        offloading.references.namespace_removed(remote)
+
     declared.turned.append(offloading.namespace_turned)
+    declared.ended.append(ended)
     supervisor.add("namespace offloadings", declared.reflector.run, stage=Stage.CACHES)
     supervisor.add("declared namespaces", namespaces.run, stage=Stage.WORKERS)
 
@@ -380,6 +388,7 @@ def reflection_settings(options: Options, settings: NodeSettings, *, mapping: Na
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
         node_selector=pairs(options.node_selector, option="node-selector"),
         namespace_linger=options.namespace_linger,
+        storage_classes=pairs(options.storage_class, option="storage-class"),
         pending_timeout=_seconds(options.pending_timeout, option="pending-timeout"),
         reference_linger=options.reference_linger,
         resync=options.resync,

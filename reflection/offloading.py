@@ -35,6 +35,7 @@ from reflection.pods import Parts, PodReconciler
 from reflection.references import References, RefKey, reference_keys
 from reflection.reports import Reports
 from reflection.settings import ReflectionSettings
+from reflection.storage.claims import Claims
 from reflection.tokens import TOKEN_FOR_LABEL, Tokens
 
 log = structlog.get_logger(__name__)
@@ -154,6 +155,7 @@ class Offloading:
             changer=Changer(provider, self._ledger, reports),
             endings=endings,
             tokens=self._tokens,
+            claims=Claims(consumer, provider, consumer_id=settings.consumer_id, classes=settings.storage_classes),
         )
         self.controller: Controller[Key] = Controller(
             "pods", PodReconciler(parts).reconcile, concurrency=concurrency, registry=registry

@@ -35,12 +35,15 @@ from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
 from reflection.references import References, reference_keys
 from reflection.reports import Reports
+from reflection.storage.claims import Claims
 from reflection.tokens import TokenRefusedError, Tokens
 
 log = structlog.get_logger(__name__)
 
 REFUSED_RETRY = 60.0
 """Seconds until a pod that can't be offloaded as it is is tried again: the provider may have changed."""
+SUPPLY_RETRY = 5.0
+"""The same for one whose claims or tokens are not to be had now: they come and go by themselves."""
 BLOCKED_RETRY = 1.0
 """Seconds until a pod is tried again whose name is still taken by a predecessor."""
 ENDING_RETRY = 5.0
@@ -83,6 +86,7 @@ class Parts:
     changer: Changer
     endings: Endings
     tokens: Tokens
+    claims: Claims
 
 
 class PodReconciler:
@@ -144,11 +148,7 @@ class PodReconciler:
 
     async def _start(self, pair: Pair) -> Result | None:
         try:
-            if not started(pair.pod):
-                self._p.namespaces.admits(pair.key[0])
-        except NamespaceNotMappedError as error:
-            return await self._refuse(pair, Refused("metadata.namespace", str(error)))
-        try:
+            self._admit(pair)
             forged = self._forge(pair)
         except Refused as refused:
             return await self._refuse(pair, refused)
@@ -157,12 +157,28 @@ class PodReconciler:
             return await self._await_references(pair)
         if started(pair.pod) and not await self._may_recreate(pair):
             return None
+        try:
+            await self._supply(pair, forged)
+        except Refused as refused:
+            return await self._refuse(pair, refused, retry=SUPPLY_RETRY)
+        return await self._create(pair, forged)
+
+    def _admit(self, pair: Pair) -> None:
+        """Raise `Refused` where nothing new may go; what runs already is made good."""
+        try:
+            if not started(pair.pod):
+                self._p.namespaces.admits(pair.key[0])
+        except NamespaceNotMappedError as error:
+            raise Refused("metadata.namespace", str(error)) from error
+
+    async def _supply(self, pair: Pair, forged: ForgedPod) -> None:
+        """See to it that the pod's claims and tokens are there. Raises `Refused`."""
+        await self._p.claims.ensure(pair.origin, pair.pod, remote_namespace=pair.caches.name)
         if forged.token_requests:
             try:
                 await self._p.tokens.ensure(pair.origin, forged.token_requests, namespace=pair.caches.name)
             except TokenRefusedError as error:
-                return await self._refuse(pair, Refused("spec.serviceAccountName", str(error)))
-        return await self._create(pair, forged)
+                raise Refused("spec.serviceAccountName", str(error)) from error
 
     def _forge(self, pair: Pair) -> ForgedPod:
         base = {name: count + 1 for name, count in restart_counts(pair.pod).items()} if started(pair.pod) else {}
@@ -295,9 +311,9 @@ class PodReconciler:
 
     # -- refusals
 
-    async def _refuse(self, pair: Pair, refused: Refused) -> Result:
+    async def _refuse(self, pair: Pair, refused: Refused, *, retry: float = REFUSED_RETRY) -> Result:
         await self._p.reports.problem(pair.key, pair.origin, pair.pod, refused)
-        return Result(requeue_after=REFUSED_RETRY)
+        return Result(requeue_after=retry)
 
     async def _nowhere_to_go(self, key: Key, origin: Object, pod: dict[str, Any], refused: Refused) -> Result | None:
         if origin.metadata.deletion_timestamp:

@@ -34,6 +34,8 @@ class ReflectionSettings:
     """Seconds that a copy of a ConfigMap or Secret stays after its last pod: the next pod often needs it again."""
     resync: float = 600.0
     """Seconds after which pods and copies are listed anew, to make good what a watch failed to tell (fault F9)."""
+    storage_classes: Mapping[str, str] = field(default_factory=dict)
+    """StorageClass at the consumer -> at the provider; empty: the provider's default for all."""
     pending_timeout: float | None = None
     """Seconds that a pod may wait for a place at the provider before it is evicted; None: for ever."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)

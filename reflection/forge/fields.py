@@ -168,7 +168,11 @@ VOLUME: Final[Rules] = {
     "downwardAPI": _translate("downward_api", "fields are read from annotations that hold the consumer's values"),
     "projected": _translate("projected", "by source, see VolumeProjection"),
     "csi": _refuse("CSI drivers are the consumer's; use emptyDir, configMap, secret or projected volumes"),
-    "ephemeral": _refuse(_NO_STORAGE),
+    "persistentVolumeClaim": Rule(
+        Treatment.COPY,
+        "a claim of a class of isthmus is made at the provider before the pod; one of another is refused",
+    ),
+    "ephemeral": _translate("ephemeral", "the claim that Kubernetes made for it"),
     "gitRepo": _refuse("gitRepo volumes are refused for safety; clone in an init container into an emptyDir"),
     "hostPath": _refuse("would show files of a provider node; use emptyDir, configMap, secret or projected volumes"),
     **dict.fromkeys(
@@ -185,7 +189,6 @@ VOLUME: Final[Rules] = {
             "glusterfs",
             "iscsi",
             "nfs",
-            "persistentVolumeClaim",
             "photonPersistentDisk",
             "portworxVolume",
             "quobyte",

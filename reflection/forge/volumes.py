@@ -24,6 +24,9 @@ def volumes(value: list[Json], job: Job, path: str) -> list[Json] | None:
             job.removed_volumes.add(volume["name"])
         elif volume.keys() <= _PLAIN:
             out.append(volume)
+        elif "ephemeral" in volume:
+            claim = {"claimName": f"{job.pod['metadata']['name']}-{volume['name']}"}
+            out.append({"name": volume["name"], "persistentVolumeClaim": claim})
         else:
             where = f"{path}[{index}] ({volume.get('name', '')})"
             out.append(apply(volume, fields.VOLUME, VOLUME_TRANSLATORS, job=job, path=where))
@@ -96,6 +99,7 @@ def _token(token: Json, job: Job, path: str) -> Json | None:
 VOLUME_TRANSLATORS: Final[dict[str, Translator]] = {
     "config_map": config_map,
     "downward_api": _downward_api,
+    "ephemeral": unreachable,
     "projected": _projected,
 }
 PROJECTED_TRANSLATORS: Final[dict[str, Translator]] = {"sources": _sources}

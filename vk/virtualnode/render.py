@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
-from api.offloading.virtual_node import Taint, VirtualNode
-from vk.virtualnode.settings import CONFIG_ANNOTATION, VirtualNodeSettings, labels, object_name
+from api.offloading.virtual_node import ClassPair, Taint, VirtualNode
+from vk.virtualnode.settings import CONFIG_ANNOTATION, PROVIDER_LABEL, VirtualNodeSettings, labels, object_name
 
 Json = dict[str, Any]
 
@@ -30,7 +31,8 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "capacity": _pairs({name: str(amount) for name, amount in spec.resources.items()}),
         "quota-namespace": sorted(spec.quota_namespaces),
         "provider-nodes": spec.provider_nodes.lower() if spec.provider_nodes != "Ignore" else "",
-        "label": _pairs(spec.labels),
+        "label": _pairs({**spec.labels, PROVIDER_LABEL: spec.provider}),
+        "storage-class": _pairs(_classes(spec.classes.storage if spec.classes else ())),
         "taint": [taint_text(taint) for taint in spec.taints],
         "node-selector": _pairs(spec.node_selector),
         "api-access": spec.api_server,
@@ -38,6 +40,10 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "pending-timeout": spec.pending_timeout or "",
     }
     return {name: value for name, value in made.items() if value not in ("", [])}
+
+
+def _classes(given: Iterable[ClassPair]) -> dict[str, str]:
+    return {pair.consumer: pair.provider for pair in given}
 
 
 def taint_text(taint: Taint) -> str:

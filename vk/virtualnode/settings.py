@@ -9,6 +9,8 @@ FINALIZER = "offloading.isthmus.dev/drain"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 COMPONENT = "virtual-kubelet"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+PROVIDER_LABEL = "offloading.isthmus.dev/provider"
+"""On the Node: whose capacity it is. Volumes are bound to it."""
 CONFIG_ANNOTATION = "offloading.isthmus.dev/config"
 """Digest of what the process was started with: another one is a new pod."""
 

@@ -38,7 +38,7 @@ def test_the_options_are_such_as_the_virtual_kubelet_takes(tmp_path: Any) -> Non
     assert chosen.consumer_id == "lab"
     assert chosen.capacity == ["cpu=8", "nvidia.com/gpu=2"]
     assert chosen.taint == ["gpu:NoSchedule", "a=b:NoExecute"]
-    assert (chosen.label, chosen.node_selector) == (["tier=gold"], ["pool=gpu"])
+    assert (chosen.label, chosen.node_selector) == (["offloading.isthmus.dev/provider=north", "tier=gold"], ["pool=gpu"])
     assert (chosen.pending_timeout, chosen.api_access, chosen.quota_namespace) == ("5m", "api:6443", ["x"])
 
 

@@ -89,8 +89,7 @@ def test_unknown_fields_survive(pod: Pod, context: ForgeContext) -> None:
         ("runtimeClassName", "gvisor"),
         ("resourceClaims", [{"name": "gpu"}]),
         ("volumes", [{"name": "v", "hostPath": {"path": "/"}}]),
-        ("volumes", [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
-        ("volumes", [{"name": "v", "ephemeral": {}}]),
+        ("volumes", [{"name": "v", "nfs": {"server": "s", "path": "/"}}]),
         ("volumes", [{"name": "v", "csi": {"driver": "d"}}]),
         ("volumes", [{"name": "v", "projected": {"sources": [{"podCertificate": {"signerName": "s"}}]}}]),
         ("volumes", [{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "p"}}]}}]),
@@ -374,3 +373,15 @@ def test_dropped_fields_never_appear(pod: Pod, context: ForgeContext) -> None:
     spec = forge_pod(pod, context=context).body["spec"]
     assert not spec.keys() & set(dropped)
     assert len(dropped) > 8
+
+
+def test_claims_are_named_as_here_and_ephemeral_volumes_by_their_own(pod: Pod, context: ForgeContext) -> None:
+    pod["spec"]["volumes"] = [
+        {"name": "v", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+        {"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+    ]
+    forged = forge_pod(pod, context=context).body["spec"]["volumes"]
+    assert forged == [
+        {"name": "v", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+        {"name": "w", "persistentVolumeClaim": {"claimName": f"{pod['metadata']['name']}-w"}},
+    ]
