@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable
 import prometheus_client
 
 from kube.client import Client
-from kube.events import EventRecorder
+from kube.events import EventRecorder, clean
 from kube.store import Change, Key
 from reflection.kinds import table as kinds_table
 from reflection.kinds.document import Document
-from reflection.kinds.engine import KindEngine, Surroundings
+from reflection.kinds.engine import KindEngine
 from reflection.kinds.model import AddressTranslation, Context, Identity, Kind
 from reflection.kinds.offloaded import NamespaceTable, Offloaded
 from reflection.kinds.owner import Ownership
@@ -20,6 +20,7 @@ from reflection.kinds.pods import RemotePods
 from reflection.kinds.pool import ReflectorPool
 from reflection.kinds.reports import Problem, Reports
 from reflection.kinds.settings import KindSettings
+from reflection.kinds.surroundings import Surroundings
 
 _LOOK = 0.25
 
@@ -126,8 +127,14 @@ class Reflection:
     # -- what others ask
 
     def problems(self, namespace: str) -> list[Problem]:
-        """What is not, or not wholly, reflected of a consumer namespace, and why."""
-        return self._reports.problems(namespace)
+        """What is not, or not wholly, reflected of a consumer namespace, and why; without a name: the whole kind."""
+        found = self._reports.problems(namespace)
+        for entry in self._table.of(namespace):
+            for name, engine in self._engines.items():
+                error = engine.stores.obstacle(namespace, remote=entry.remote)
+                if error is not None:
+                    found.append(Problem(name, namespace, "", "NotWatched", clean(str(error))))
+        return found
 
     def healthy(self) -> bool:
         """Whether every watch is up."""
@@ -137,6 +144,8 @@ class Reflection:
         """Whether nothing that we made is left in the provider namespace of a leaving entry; None: not known yet."""
         left = 0
         for engine in self._engines.values():
+            if engine.stores.cannot_list(remote):
+                continue
             if not engine.stores.remote_synced(remote):
                 return None
             left += engine.left(remote)
@@ -145,14 +154,14 @@ class Reflection:
     # -- what the kinds ask of one another
 
     def synced(self, namespace: str) -> None:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         for entry in self._table.values():
             if namespace in (entry.namespace, entry.remote):
                 for engine in self._engines.values():
                     engine.reconsider(entry.remote)
 
     def context(self, entry: Offloaded) -> Context:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         found = self._contexts.get(entry.remote)
         if found is None:
             settings = self._settings
@@ -173,11 +182,11 @@ class Reflection:
         return found
 
     def referred(self, resource: str, entry: Offloaded) -> Iterable[str]:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         return set().union(*(engine.references(resource, entry.namespace) for engine in self._engines.values()))
 
     def knows_enough(self, kind: Kind, entry: Offloaded) -> bool:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         if kind.knows_nodes and self._nodes is None:
             return False
         return not kind.counts_pods or self._pods.known(entry.remote)
@@ -188,7 +197,7 @@ class Reflection:
                 engine.reconsider(remote)
 
     def is_reflected(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
-        """See `engine.Others`. A kind that is not reflected at all has nobody that follows it."""
+        """See `surroundings.Others`. A kind that is not reflected at all has nobody that follows it."""
         engine = self._engines.get(resource)
         if engine is None:
             return False
@@ -198,7 +207,7 @@ class Reflection:
         return found is not None and engine.is_selected(found, entry)
 
     def is_referred(self, resource: str, key: Key, entry: Offloaded) -> bool | None:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         for engine in self._engines.values():
             if engine.kind.refers is None:
                 continue
@@ -209,7 +218,7 @@ class Reflection:
         return False
 
     def moved(self, kind: Kind, namespace: str, change: Change[Document]) -> None:
-        """See `engine.Others`."""
+        """See `surroundings.Others`."""
         for engine in self._engines.values():
             if engine.kind.follows is not None and engine.kind.follows[0] == kind.resource_name:
                 for key in engine.following(namespace, change.key[1]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import prometheus_client
 
 from kube.client import Client
+from kube.errors import ApiError, KubeError
 from kube.reflector import Reflector, Timing
 from kube.store import Change, Key, Store
 from reflection import ownership
@@ -17,6 +19,8 @@ from reflection.kinds.model import Kind
 from reflection.kinds.pool import ReflectorPool
 
 FOLLOWS, REFERS = "follows", "refers"
+REFUSED_SECONDS = 30.0
+"""How long a refusal has to last until it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Stores:
         self._locals: dict[str, Reflector[Document]] = {}
         self._remotes: dict[str, Reflector[Document]] = {}
         self._named: dict[Key, Reflector[Document]] = {}
+        self._opened: dict[str, float] = {}
 
     # -- which namespaces
 
@@ -81,6 +86,7 @@ class Stores:
             selector = ownership.consumer_selector(self._consumer_id)
             made = self._reflector(self._provider, namespace, self._listeners.remote, label_selector=selector)
             self._remotes[namespace] = made
+            self._opened[namespace] = time.monotonic()
             self._start(made, namespace)
 
     def close_remote(self, namespace: str) -> None:
@@ -151,6 +157,24 @@ class Stores:
         """How many objects of the provider namespace the engine wrote."""
         store = self._remotes[namespace].store if namespace in self._remotes else None
         return sum(map(body.is_made, (found.metadata for found in store.values()))) if store is not None else 0
+
+    def obstacle(self, namespace: str, *, remote: str) -> KubeError | None:
+        """Why one of the two namespaces can't be watched; None if it can, or nothing is known against it."""
+        for made in (self._locals.get(namespace), self._remotes.get(remote)):
+            if made is not None and not made.synced.is_set() and made.last_error is not None:
+                return made.last_error
+        return None
+
+    def cannot_list(self, namespace: str) -> bool:
+        """Whether the provider has no such kind, or has not let us list it for a good while: then we made none there.
+
+        Rights come a moment after their binding, so that a refusal has to last.
+        """
+        made = self._remotes.get(namespace)
+        if made is None or made.synced.is_set() or not isinstance(made.last_error, ApiError):
+            return False
+        lasting = time.monotonic() - self._opened.get(namespace, 0.0) > REFUSED_SECONDS
+        return made.last_error.not_found or (made.last_error.forbidden and lasting)
 
     def healthy(self) -> bool:
         """Whether every watch is up."""

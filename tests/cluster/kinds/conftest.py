@@ -67,7 +67,7 @@ def _configured() -> dict[str, Any]:
         "kind": "ClusterRole",
         "metadata": {"name": CONFIGURED},
         "rules": [
-            {"apiGroups": [WIDGETS.group], "resources": ["widgets", "widgets/status"], "verbs": verbs},
+            {"apiGroups": [WIDGETS.group], "resources": ["widgets", "widgets/status", "gadgets"], "verbs": verbs},
             {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": verbs},
         ],
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
+import pytest
+
+from kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES, Resource
 from reflection import ownership
 from reflection.forge import names
-from reflection.kinds import marks, table
+from reflection.kinds import marks, stores, table
 from reflection.kinds.configmap import CONFIG_MAP
+from reflection.kinds.custom import Custom
 from reflection.kinds.disruptionbudget import DISRUPTION_BUDGETS, POD_DISRUPTION_BUDGET
 from reflection.kinds.ingress import INGRESS, INGRESSES
 from reflection.kinds.secret import SECRET
@@ -179,3 +182,27 @@ async def test_all_default_kinds_together(world: World) -> None:
             return reflection.healthy()
 
         await world.until(healthy, what="all watches")
+
+
+@pytest.mark.parametrize("plural", ["gadgets", "forbiddens"])
+async def test_a_kind_that_the_provider_does_not_serve_is_told_and_holds_nothing_up(
+    world: World, plural: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that it does not know, nor one for which it gives no rights."""
+    monkeypatch.setattr(stores, "REFUSED_SECONDS", 1.0)
+    gadget = Custom(Resource("example.org", "v1", plural, "Gadget")).kind()
+    async with world.reflecting(SERVICE, gadget) as reflection:
+        await world.create(SERVICES, service())
+        await world.until_remote(SERVICES, NAME)
+
+        async def told() -> bool:
+            found = {(problem.resource, problem.reason) for problem in reflection.problems(world.namespace)}
+            return found == {(f"{plural}.example.org", "NotWatched")}
+
+        await world.until(told, what="the problem")
+        reflection.set_namespaces([world.entry(leaving=True)])
+
+        async def empty() -> bool:
+            return reflection.is_empty(world.remote_namespace) is True
+
+        await world.until(empty, what="nothing left")
