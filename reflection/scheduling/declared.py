@@ -125,7 +125,7 @@ class Declared:
     """The objects, watched, and the mapping they make.
 
     `listeners` are told the namespace of each object that changed, `turned` only when its namespace has become wanted
-    at this provider, or no longer is.
+    at this provider, or no longer is; `ended` are told the provider's namespace when nothing of it is left there.
     """
 
     def __init__(
@@ -139,6 +139,8 @@ class Declared:
     ) -> None:
         self.listeners: list[Callable[[str], None]] = []
         self.turned: list[Callable[[str], None]] = []
+        self.ended: list[Callable[[str], None]] = []
+        self._names = RemoteName(consumer_id)
         self._provider = provider
         self.reflector: Reflector[NamespaceOffloading] = Reflector(
             consumer,
@@ -159,3 +161,10 @@ class Declared:
         if before != after:
             for listener in self.turned:
                 listener(change.key[0])
+        if change.old is not None and self._answered(change.old) and not self._answered(change.new):
+            for listener in self.ended:
+                listener(self._names.declared(change.old))
+
+    def _answered(self, offloading: NamespaceOffloading | None) -> bool:
+        found = entry(offloading, self._provider) if offloading is not None else None
+        return found is not None and bool(found.reason)

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy import stack
 from deploy.lab.cluster import LabCluster
+from deploy.lab.faults import API_SERVER, Faults
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from kube import config
@@ -255,7 +256,10 @@ def test_a_namespace_that_the_provider_gave_is_used_and_stays(pair: Pair, vnode:
         given.run("delete", "namespace", given.namespace, "--wait=false")
 
 
-def test_volumes_and_pods_of_others_are_not_removed_with_a_namespace(pair: Pair) -> None:
+def test_f19_volumes_and_pods_of_others_are_not_removed_with_a_namespace(
+    pair: Pair, vnode: stack.VirtualNode, faults: Faults
+) -> None:
+    """Nor is the namespace given up for removed while nobody can look, nor forgotten by a new process."""
     there = pair.provider
     pair.here.offload()
     pair.until("Ready", reason="Offloaded")
@@ -267,6 +271,11 @@ def test_volumes_and_pods_of_others_are_not_removed_with_a_namespace(pair: Pair)
     pair.until("Ready", reason="Removing", says="ForeignObjects: 1 pod (stranger)")
     there.run("delete", "pod", "stranger")
     pair.until("Ready", reason="Removing", says="VolumesRemain: 1 PersistentVolumeClaim (data)")
+    with faults.stopped("provider", API_SERVER):
+        pair.until("Ready", reason="Removing", says="ProviderUnreachable")
+        vnode.unit.stop()
+    vnode.unit.start()
+    pair.until("Ready", reason="Removing", says="VolumesRemain")
     there.run("delete", "pvc", "data")
     pair.until_gone()
     assert not there.exists("namespace", there.namespace)
@@ -284,7 +293,7 @@ def test_evictions_wait_for_disruption_budgets_and_say_so(pair: Pair) -> None:
     pair.until("Ready", reason="Removing", says="one: Cannot evict pod")
     assert pair.provider.get("pod", "one")["status"]["phase"] == "Running"
     here.run("delete", "pdb", "b")
-    pair.until_gone()
+    here.wait_gone("pod", "one", timeout=LONG)
 
 
 def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
@@ -315,8 +324,6 @@ def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
     eventually(event, what="the event", timeout=LONG)
     here.run("delete", "pod", "missed", "--grace-period=0", "--force")
     pair.until("PodsPrepared", reason="AllPrepared")
-    pair.take_back()
-    pair.until_gone()
 
 
 def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:
@@ -334,8 +341,6 @@ def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:
     here.wait_for("pod", "one", phase("Running"), timeout=LONG)
     assert here.get("pod", "one")["spec"]["nodeName"] == "virtual-1"
     assert "runtimeClassName" not in pair.provider.get("pod", "one")["spec"]
-    pair.take_back()
-    pair.until_gone()
 
 
 def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
