@@ -122,6 +122,16 @@ class World:
         metadata = [item.metadata for item in listing.items]
         return {found.name: str(found.generation or found.resource_version) for found in metadata}
 
+    def writes(self, resource: Resource) -> dict[str, int]:
+        """How many writes of a kind the provider has been sent so far, by verb."""
+        counts = dict.fromkeys(("create", "update", "patch", "delete"), 0)
+        for sample in next(iter(self.provider.metrics.requests.collect())).samples:
+            labels = sample.labels
+            ours = labels.get("client") == self.provider.name and labels.get("resource") == resource.plural
+            if ours and labels.get("verb") in counts and sample.name.endswith("_total"):
+                counts[labels["verb"]] += int(sample.value)
+        return counts
+
     # -- waiting
 
     async def until(self, condition: Callable[[], Awaitable[Any]], *, what: str, timeout: float = LONG) -> Any:
