@@ -36,12 +36,15 @@ from reflection.scheduling.leadership import NOT_LEADING_RETRY, Leadership
 from reflection.scheduling.plan import Plan, Surroundings
 from reflection.scheduling.pods import RUNNING, SeenPod
 from reflection.scheduling.provider import field_manager
+from reflection.scheduling.rights import Rights
 from reflection.scheduling.status import write
 
 log = structlog.get_logger(__name__)
 
 FINALIZER: Final = "offloading.isthmus.dev/namespace"
 FIELD_MANAGER: Final = "isthmus-namespace-offloading"
+_CLUSTER: Final = ""
+"""Key of what concerns no namespace."""
 _REMOVAL_RETRY: Final = 2.0
 _PODS_DELAY: Final = 0.5
 """Seconds that changes of pods are gathered."""
@@ -62,10 +65,16 @@ class NamespaceOffloadings:
         own_namespace: str,
         leadership: Leadership,
         recorder: EventRecorder,
+        cluster_role: str = "",
+        namespace_roles: Sequence[str] = (),
         registry: prometheus_client.CollectorRegistry | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
+        """Virtual kubelets get `cluster_role` everywhere, and `namespace_roles` where namespaces are offloaded."""
         self._client = client
+        self._rights = Rights(
+            client, check=leadership.check, cluster_role=cluster_role, namespace_roles=namespace_roles
+        )
         self._names = RemoteName(consumer_id)
         self._own_namespace = own_namespace
         self._leadership = leadership
@@ -128,6 +137,7 @@ class NamespaceOffloadings:
 
     async def _work(self) -> None:
         await self.synced()
+        self._look(_CLUSTER)
         await self.controller.run()
 
     # -- what wakes what
@@ -141,6 +151,7 @@ class NamespaceOffloadings:
 
     def _virtual_node_changed(self, change: Change[VirtualNode]) -> None:
         if change.old is None or change.new is None or change.old.spec != change.new.spec:
+            self._look(_CLUSTER)
             self._look_at_all()
 
     def _node_changed(self, change: Change[WithMetadata]) -> None:
@@ -161,6 +172,9 @@ class NamespaceOffloadings:
     async def _reconcile(self, namespace: str) -> Result | None:
         try:
             self._leadership.check()
+            if namespace == _CLUSTER:
+                await self._rights.everywhere(one.node for one in self._virtual_nodes.store.values())
+                return None
             offloading = self.objects.store.get((namespace, NAME))
             if offloading is None:
                 await self._label(namespace, enabled=False)
@@ -178,6 +192,7 @@ class NamespaceOffloadings:
             await self._finalize(offloading, (*offloading.metadata.finalizers, FINALIZER))
             return None  # its change brings us back
         namespace = offloading.metadata.namespace
+        await self._rights.within(namespace, self._nodes_of(made.providers))
         await self._label(namespace, enabled=made.scheduling)
         enabled = plan.scheduling(made, offloading.spec.pod_strategy)
         since = _since(offloading, enabled)
@@ -199,6 +214,7 @@ class NamespaceOffloadings:
         blocked = await evict(self._client, [pod.metadata for pod in pods])
         entries = offloading.status.providers
         if not pods and not entries:
+            await self._rights.withdraw(namespace)
             others = tuple(one for one in offloading.metadata.finalizers if one != FINALIZER)
             await self._finalize(offloading, others)
             log.info("namespace no longer offloaded", namespace=namespace)
@@ -216,6 +232,10 @@ class NamespaceOffloadings:
             virtual_nodes=list(self._virtual_nodes.store.values()),
             others=[one for one in self.objects.store.values() if one.metadata.name == NAME],
         )
+
+    def _nodes_of(self, providers: Mapping[str, str]) -> list[str]:
+        """The virtual nodes of some providers: any of these may do what is namespace-wide."""
+        return [one.node for one in self._virtual_nodes.store.values() if one.spec.provider in providers]
 
     def _pods_in(self, namespace: str) -> Sequence[SeenPod]:
         return self._pods.store.by_index("namespace", namespace)

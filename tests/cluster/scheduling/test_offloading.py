@@ -40,7 +40,8 @@ def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
     """A virtual kubelet that takes its namespaces from objects."""
     stack.grant(lab.provider, consumer_id=CONSUMER_ID)
     kubectl = admin(with_kinds, "default")
-    kubectl.run("apply", "--server-side", "-f", str(stack.RBAC / "consumer-offloadings.yaml"))
+    for name in ("consumer-offloadings", "consumer-kinds"):
+        kubectl.run("apply", "--server-side", "-f", str(stack.RBAC / f"{name}.yaml"))
     kubectl.apply(_binding("isthmus-namespace-offloadings", "system:node:virtual-1"))
     options = ["--namespaces-from-objects", f"--provider={PROVIDER}", f"--label=provider={PROVIDER}"]
     node = stack.start(lab, consumer_id=CONSUMER_ID, options=[*options, "--reference-linger=1"])
@@ -108,6 +109,8 @@ class Background:
                 own_namespace="isthmus",
                 leadership=Alone(),
                 recorder=recorder,
+                cluster_role="isthmus-namespace-offloadings",
+                namespace_roles=["isthmus-kinds"],
                 registry=registry,
             )
             tasks = (("events", recorder.run), *controller.cache_tasks(), *controller.worker_tasks())
@@ -341,6 +344,32 @@ def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:
     here.wait_for("pod", "one", phase("Running"), timeout=LONG)
     assert here.get("pod", "one")["spec"]["nodeName"] == "virtual-1"
     assert "runtimeClassName" not in pair.provider.get("pod", "one")["spec"]
+
+
+def test_virtual_kubelets_may_do_what_they_must_where_they_must(pair: Pair) -> None:
+    """VirtualNodes that nothing runs for: it is about the rights of their nodes."""
+    here = pair.here.kubectl
+    name = f"v-{uuid.uuid4().hex[:8]}"
+    spec = {"provider": PROVIDER, "kubeconfigSecret": {"name": "none"}}
+    kind = {"apiVersion": "offloading.isthmus.dev/v1alpha1", "kind": "VirtualNode"}
+    here.create({**kind, "metadata": {"name": name}, "spec": spec})
+    may = ("auth", "can-i", f"--as=system:node:{name}", "--as-group=system:nodes")
+    try:
+        pair.here.offload()
+        eventually(
+            lambda: "yes" in here.run(*may, "list", "endpointslices.discovery.k8s.io"),
+            what="the right there",
+            timeout=LONG,
+        )
+        everywhere = (*may, "watch", "namespaceoffloadings.offloading.isthmus.dev", "--all-namespaces")
+        eventually(lambda: "yes" in here.run(*everywhere), what="the right everywhere", timeout=LONG)
+        assert b"no" in here.result(*may, "list", "endpointslices.discovery.k8s.io", "--namespace=default").stdout
+        here.run("label", "rolebinding", "isthmus-kinds", "app.kubernetes.io/managed-by-")
+        pair.take_back()
+        pair.until_gone()
+        assert here.exists("rolebinding", "isthmus-kinds"), "it is somebody else's now"
+    finally:
+        here.run("delete", "virtualnode", name)
 
 
 def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
