@@ -6,8 +6,8 @@ evictions that honour disruption budgets. What providers hold is theirs to remov
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -67,10 +67,15 @@ class NamespaceOffloadings:
         recorder: EventRecorder,
         cluster_role: str = "",
         namespace_roles: Sequence[str] = (),
+        webhook: bool = True,
         registry: prometheus_client.CollectorRegistry | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
-        """Virtual kubelets get `cluster_role` everywhere, and `namespace_roles` where namespaces are offloaded."""
+        """Virtual kubelets get `cluster_role` everywhere, and `namespace_roles` where namespaces are offloaded.
+
+        Without a `webhook` no pods are prepared, and none are missed.
+        """
+        self._webhook = webhook
         self._client = client
         self._rights = Rights(
             client, check=leadership.check, cluster_role=cluster_role, namespace_roles=namespace_roles
@@ -188,6 +193,8 @@ class NamespaceOffloadings:
     async def _offload(self, offloading: NamespaceOffloading) -> Result | None:
         around = self._surroundings()
         made = plan.plan(offloading, around)
+        if not self._webhook:
+            made = replace(made, scheduling=False)
         if FINALIZER not in offloading.metadata.finalizers:
             await self._finalize(offloading, (*offloading.metadata.finalizers, FINALIZER))
             return None  # its change brings us back
@@ -333,14 +340,3 @@ def _since(offloading: NamespaceOffloading, enabled: Condition) -> str:
     """Since when pods are prepared; empty if that is not in the status yet."""
     known = condition(offloading.status.conditions, plan.SCHEDULING)
     return known.last_transition_time if known is not None and known.status == enabled.status == "True" else ""
-
-
-async def run_all(tasks: Iterable[tuple[str, Callable[[], Awaitable[None]]]]) -> None:
-    """All tasks at once, for who has no supervisor. Ends only by cancellation or a programming error."""
-
-    async def one(run: Callable[[], Awaitable[None]]) -> None:
-        await run()
-
-    async with asyncio.TaskGroup() as group:
-        for name, run in tasks:
-            group.create_task(one(run), name=name)
