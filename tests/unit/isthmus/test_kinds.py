@@ -1,0 +1,80 @@
+"""How --reflect-kinds gets its namespaces and rules."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import prometheus_client
+import pytest
+
+from api.offloading.namespaces import NamespaceOffloading
+from isthmus import kinds
+from isthmus.options import Options, OptionsError
+from kube.objects import Metadata
+from kube.supervisor import Supervisor
+from reflection.scheduling.declared import Declared
+from reflection.scheduling.provider import Entry
+
+
+def declared(**specs: dict[str, Any]) -> Declared:
+    found = {
+        (namespace, "offloading"): msgspec.convert(
+            {"metadata": {"name": "offloading", "namespace": namespace}, "spec": spec}, NamespaceOffloading
+        )
+        for namespace, spec in specs.items()
+    }
+    return cast("Declared", SimpleNamespace(reflector=SimpleNamespace(store=found)))
+
+
+def test_a_namespace_brings_the_rules_of_its_object() -> None:
+    objects = declared(shop={"reflection": {"services": {"deny": ["internal-*"]}}}, other={})
+    made = kinds.entries([Entry("shop", "shop-c"), Entry("other", "other-c", leaving=True)], objects)
+    assert [(entry.namespace, entry.remote, entry.leaving) for entry in made] == [
+        ("shop", "shop-c", False),
+        ("other", "other-c", True),
+    ]
+    (rules,) = made[0].rules
+    assert not rules["services"].permits(Metadata(name="internal-a"))
+    assert rules["services"].permits(Metadata(name="web"))
+
+
+def test_of_two_that_claim_one_provider_namespace_one_has_it() -> None:
+    made = kinds.entries([Entry("a", "x"), Entry("b", "x")], declared())
+    assert [entry.namespace for entry in made] == ["a"]
+
+
+def add(**options: Any) -> Any:
+    made = Options(node_name="v", **options)
+    client: Any = SimpleNamespace(name="c", metrics=None)
+    return kinds.add(
+        Supervisor(),
+        made,
+        None,
+        consumer=client,
+        provider=client,
+        recorder=cast("Any", None),
+        registry=prometheus_client.CollectorRegistry(),
+    )
+
+
+def test_it_is_off_unless_asked_for() -> None:
+    assert add() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reflect_kinds": "default"}, "--namespaces-from-objects"),
+        ({"reflect_kinds": "/nonexistent/file", "namespace": ["a=b"]}, "/nonexistent/file"),
+    ],
+)
+def test_what_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionsError, match=says):
+        add(**options)
+
+
+def test_fixed_namespaces_are_reflected_from_the_start() -> None:
+    made = add(reflect_kinds="default", namespace=["a=b"])
+    assert made.is_empty("b") is None  # watched, and not listed yet
