@@ -1,27 +1,25 @@
 """A consumer that knows our kinds, clients of it, and short words for what tests make there."""
 
-import asyncio
-import socket
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from kube import config
 from kube.client import Client
+from reflection.scheduling.keeper import KeeperSettings
+from reflection.scheduling.leadership import Alone
+from reflection.scheduling.registration import Endpoint
+from reflection.scheduling.webhook import PodWebhook, WebhookSettings
+from tests.cluster.scheduling.waiting import LONG, Json, free_port
+from tests.cluster.scheduling.webhooks import no_offloadings
 from tests.kubectl import Kubectl, eventually
-
-T = TypeVar("T")
-Json = dict[str, Any]
-LONG = 60.0
-"""Seconds that anything may take on a busy machine."""
 
 
 @pytest.fixture(scope="session")
@@ -94,36 +92,16 @@ def pod(name: str, *, metadata: Json | None = None, **spec: Any) -> Json:
     }
 
 
-async def until(probe: Callable[[], Awaitable[T]], *, what: str, seconds: float = LONG) -> T:
-    """The first true value of `probe`; AssertionError if none comes in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = await probe()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}; last seen: {value!r}"
-        await asyncio.sleep(0.1)
-
-
-@asynccontextmanager
-async def running(*tasks: tuple[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
-    """Have tasks run meanwhile; if one fails, so does the test."""
-    async with asyncio.TaskGroup() as group:
-        made = [group.create_task(_forever(run), name=name) for name, run in tasks]
-        try:
-            yield
-        finally:
-            for task in made:
-                task.cancel()
-
-
-async def _forever(run: Callable[[], Awaitable[None]]) -> None:
-    await run()
-    raise AssertionError("a task that should run for ever has ended")
-
-
-def free_port(host: str) -> int:
-    """A TCP port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+async def settings(client: Client, lab_gateway: str) -> AsyncIterator[WebhookSettings]:
+    """Names and a port of the test's own; what a webhook with these settings made is removed afterwards."""
+    name = f"isthmus-{uuid.uuid4().hex[:8]}"
+    port = free_port(lab_gateway)
+    endpoint = Endpoint(address=lab_gateway, port=port)
+    keeper = KeeperSettings(namespace="default", endpoint=endpoint, secret=name, configuration=name)
+    made = WebhookSettings(keeper=keeper, host=lab_gateway, port=port)
+    yield made
+    webhook = PodWebhook(
+        client, made, offloadings=no_offloadings(client), leadership=Alone(), registry=CollectorRegistry()
+    )
+    await webhook.keeper.unregister()

@@ -23,10 +23,14 @@ from deploy.lab.paths import ROOT
 from kube import config
 from kube.client import Client
 from kube.events import EventRecorder
+from kube.resources import PODS
 from reflection.scheduling import names
 from reflection.scheduling.controller import NamespaceOffloadings
 from reflection.scheduling.leadership import Alone
-from tests.cluster.scheduling.conftest import LONG, Json, Space, pod, running
+from reflection.scheduling.webhook import WebhookSettings
+from tests.cluster.scheduling.conftest import Space, pod
+from tests.cluster.scheduling.waiting import LONG, Json, running, until
+from tests.cluster.scheduling.webhooks import hook
 from tests.kubectl import Kubectl, admin, eventually, phase
 
 CONSUMER_ID = "lab"
@@ -274,7 +278,7 @@ def test_f19_volumes_and_pods_of_others_are_not_removed_with_a_namespace(
     pair.until("Ready", reason="Removing", says="ForeignObjects: 1 pod (stranger)")
     there.run("delete", "pod", "stranger")
     pair.until("Ready", reason="Removing", says="VolumesRemain: 1 PersistentVolumeClaim (data)")
-    with faults.stopped("provider", API_SERVER):
+    with faults.killed("provider", API_SERVER):
         pair.until("Ready", reason="Removing", says="ProviderUnreachable")
         vnode.unit.stop()
     vnode.unit.start()
@@ -327,6 +331,26 @@ def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
     eventually(event, what="the event", timeout=LONG)
     here.run("delete", "pod", "missed", "--grace-period=0", "--force")
     pair.until("PodsPrepared", reason="AllPrepared")
+
+
+async def test_a_plain_pod_goes_where_its_namespace_says(pair: Pair, client: Client, settings: WebhookSettings) -> None:
+    """From the object by the label to the webhook, the scheduler and the provider; nobody edited the pod."""
+    here = pair.here.kubectl
+    async with hook(client, settings):
+        await asyncio.to_thread(pair.here.offload, podStrategy="Remote")
+        await asyncio.to_thread(pair.until, "Ready", reason="Offloaded")
+
+        async def prepared() -> bool:
+            """The API server learns of registration and label a moment later."""
+            tried = await client.create(PODS, pod("probe"), namespace=pair.here.name, dry_run=True)
+            return names.STRATEGY_MARK in (tried["metadata"].get("annotations") or {})
+
+        await until(prepared, what="the webhook to be asked")
+        await client.create(PODS, pod("one"), namespace=pair.here.name)
+        found = await asyncio.to_thread(here.wait_for, "pod", "one", phase("Running"), timeout=LONG)
+        assert found["spec"]["nodeName"] == "virtual-1"
+        assert await asyncio.to_thread(pair.provider.exists, "pod", "one")
+        assert pair.condition("PodsPrepared")["status"] == "True"
 
 
 def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:

@@ -1,119 +1,30 @@
 """The pod webhook and a real API server: what it asks about, what pods become, and what happens when nobody answers."""
 
 import asyncio
-import base64
 import io
 import json
 import ssl
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
-import pytest
 from cryptography import x509
 from prometheus_client import CollectorRegistry
 
-from api.offloading.definitions import NAMESPACE_OFFLOADINGS
-from api.offloading.namespaces import NamespaceOffloading
 from kube.client import Client
-from kube.errors import ApiError
-from kube.reflector import Reflector
 from kube.resources import NAMESPACES, PODS, SECRETS
 from reflection.scheduling import names
 from reflection.scheduling.certificates import Lifetimes
-from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.leadership import Alone
-from reflection.scheduling.registration import PATH, WEBHOOK_CONFIGURATIONS, Endpoint
+from reflection.scheduling.registration import PATH, WEBHOOK_CONFIGURATIONS
 from reflection.scheduling.webhook import PodWebhook, WebhookSettings
-from tests.cluster.scheduling.conftest import Space, free_port, pod, running, until
+from tests.cluster.scheduling.conftest import Space, pod
+from tests.cluster.scheduling.waiting import running, until
+from tests.cluster.scheduling.webhooks import Hook, exists, found, hook, no_offloadings
 
 Json = dict[str, Any]
-
-
-@dataclass
-class Hook:
-    """A running webhook of the test's own; only namespaces that the test labels are shown to it."""
-
-    client: Client
-    settings: WebhookSettings
-    webhook: PodWebhook
-    registry: CollectorRegistry
-
-    async def configuration(self) -> Json:
-        return await self.client.get(WEBHOOK_CONFIGURATIONS, name=self.settings.keeper.configuration)
-
-    async def bundle(self) -> bytes:
-        return base64.b64decode((await self.configuration())["webhooks"][0]["clientConfig"]["caBundle"])
-
-    async def authorities(self) -> list[x509.Certificate]:
-        """Newest first."""
-        return x509.load_pem_x509_certificates(await self.bundle())
-
-    async def trusted(self) -> ssl.SSLContext:
-        """What an API server would trust at this moment."""
-        return ssl.create_default_context(cadata=(await self.bundle()).decode())
-
-    def asked(self) -> float:
-        found = (
-            self.registry.get_sample_value("isthmus_webhook_requests_total", {"code": str(code)})
-            for code in (200, 400, 413, 503)
-        )
-        return sum(value or 0.0 for value in found)
-
-
-@pytest.fixture
-async def settings(client: Client, lab_gateway: str) -> AsyncIterator[WebhookSettings]:
-    """Names and a port of the test's own; what a webhook with these settings made is removed afterwards."""
-    name = f"isthmus-{uuid.uuid4().hex[:8]}"
-    port = free_port(lab_gateway)
-    endpoint = Endpoint(address=lab_gateway, port=port)
-    keeper = KeeperSettings(namespace="default", endpoint=endpoint, secret=name, configuration=name)
-    made = WebhookSettings(keeper=keeper, host=lab_gateway, port=port)
-    yield made
-    webhook = PodWebhook(client, made, offloadings=_nothing(client), leadership=Alone(), registry=CollectorRegistry())
-    await webhook.keeper.unregister()
-
-
-@asynccontextmanager
-async def _hook(client: Client, settings: WebhookSettings) -> AsyncIterator[Hook]:
-    """Run one until it is registered; the registration stays, for tests of what happens without us."""
-    registry = CollectorRegistry()
-    offloadings = Reflector(
-        client,
-        NAMESPACE_OFFLOADINGS,
-        decode=NamespaceOffloading,
-        on_change=lambda _change: None,
-        registry=registry,
-    )
-    webhook = PodWebhook(client, settings, offloadings=offloadings.store, leadership=Alone(), registry=registry)
-    hook = Hook(client, settings, webhook, registry)
-    tasks = (*webhook.server_tasks(), *webhook.cache_tasks(), *webhook.worker_tasks())
-    async with running(("offloadings", offloadings.run), *tasks):
-        await webhook.server.ready()
-        await until(lambda: _exists(hook), what="the registration")
-        yield hook
-
-
-async def _exists(hook: Hook) -> bool:
-    return await _found(hook.configuration())
-
-
-async def _found(request: Awaitable[Json]) -> bool:
-    try:
-        return bool(await request)
-    except ApiError as error:
-        if error.not_found:
-            return False
-        raise
-
-
-def _nothing(client: Client) -> Any:
-    return Reflector(client, NAMESPACE_OFFLOADINGS, decode=NamespaceOffloading, on_change=lambda _change: None).store
 
 
 async def _enable(client: Client, space: Space, **spec: Any) -> None:
@@ -147,7 +58,7 @@ async def _until_asked(client: Client, space: Space, *, wanted: str) -> Json:
 async def test_pods_of_an_offloaded_namespace_are_prepared_and_no_others(
     client: Client, space: Space, settings: WebhookSettings
 ) -> None:
-    async with _hook(client, settings) as hook:
+    async with hook(client, settings) as running_hook:
         assert not _marked(await _try(client, space, pod("before")))
         await _enable(client, space, podStrategy="LocalAndRemote", virtualNodeSelector={"matchLabels": {"pool": "gpu"}})
         created = await _until_asked(client, space, wanted="LocalAndRemote")
@@ -163,7 +74,7 @@ async def test_pods_of_an_offloaded_namespace_are_prepared_and_no_others(
             },
         ]
 
-        asked = hook.asked()
+        asked = running_hook.asked()
         owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u", "controller": True}
         for left_alone in (
             pod("bound", nodeName="some-node"),
@@ -172,7 +83,7 @@ async def test_pods_of_an_offloaded_namespace_are_prepared_and_no_others(
             pod("annotation", metadata={"annotations": {names.OPT_OUT: "true"}}),
         ):
             assert not _marked(await _try(client, space, left_alone)), left_alone["metadata"]["name"]
-        assert hook.asked() == asked, "the API server need not have asked"
+        assert running_hook.asked() == asked, "the API server need not have asked"
 
         kept = await _try(client, space, pod("host", hostNetwork=True))
         assert _marked(kept) == names.KEPT_LOCAL
@@ -182,13 +93,13 @@ async def test_pods_of_an_offloaded_namespace_are_prepared_and_no_others(
         await _until_asked(client, space, wanted="Remote")
         await asyncio.to_thread(space.offload, podStrategy="Local")
         await _until_asked(client, space, wanted="")
-        await hook.webhook.keeper.unregister()
+        await running_hook.webhook.keeper.unregister()
 
 
 async def test_without_the_webhook_pods_are_created_as_they_are(
     client: Client, space: Space, settings: WebhookSettings
 ) -> None:
-    async with _hook(client, settings):
+    async with hook(client, settings):
         await _enable(client, space, podStrategy="Remote")
         await _until_asked(client, space, wanted="Remote")
     began = time.monotonic()
@@ -196,7 +107,7 @@ async def test_without_the_webhook_pods_are_created_as_they_are(
     assert not _marked(left)
     assert "affinity" not in left["spec"]
     assert time.monotonic() - began < 20.0
-    async with _hook(client, settings):  # the certificate is still there, and the registration right
+    async with hook(client, settings):  # the certificate is still there, and the registration right
         assert _marked(await _until_asked(client, space, wanted="Remote"))
 
 
@@ -207,7 +118,7 @@ async def test_no_pod_is_missed_while_authority_and_certificate_are_replaced(
     second = timedelta(seconds=1)
     lifetimes = Lifetimes(authority=18 * second, serving=8 * second, leeway=1 * second)
     settings = replace(settings, keeper=replace(settings.keeper, lifetimes=lifetimes, settle=1.0))
-    async with _hook(client, settings) as hook:
+    async with hook(client, settings) as running_hook:
         await _enable(client, space, podStrategy="Remote")
         await _until_asked(client, space, wanted="Remote")
         serving: set[bytes] = set()
@@ -220,9 +131,9 @@ async def test_no_pod_is_missed_while_authority_and_certificate_are_replaced(
             created = await _try(client, space, pod(f"p-{tried}"))
             assert _marked(created) == "Remote", f"after {tried} pods"
             tried += 1
-            shown = await _shown(hook)
+            shown = await _shown(running_hook)
             first = not known
-            for authority in await hook.authorities():
+            for authority in await running_hook.authorities():
                 known.setdefault(authority.subject, time.monotonic())
             issuer = x509.load_der_x509_certificate(shown).issuer
             if shown not in serving and not first:
@@ -233,10 +144,10 @@ async def test_no_pod_is_missed_while_authority_and_certificate_are_replaced(
     assert len(serving) > 2
 
 
-async def _shown(hook: Hook) -> bytes:
+async def _shown(running_hook: Hook) -> bytes:
     """The certificate that a caller gets who trusts what the registration says."""
-    context = await hook.trusted()
-    endpoint = hook.settings.keeper.endpoint
+    context = await running_hook.trusted()
+    endpoint = running_hook.settings.keeper.endpoint
     _reader, writer = await asyncio.open_connection(endpoint.address, endpoint.port, ssl=context)
     shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
@@ -246,10 +157,10 @@ async def _shown(hook: Hook) -> bytes:
 
 async def test_what_others_spoil_is_put_right(client: Client, space: Space, settings: WebhookSettings) -> None:
     keeper = settings.keeper
-    async with _hook(client, settings) as hook:
+    async with hook(client, settings) as running_hook:
         await _enable(client, space, podStrategy="Remote")
         await _until_asked(client, space, wanted="Remote")
-        right = await hook.configuration()
+        right = await running_hook.configuration()
 
         spoilt = json.loads(json.dumps(right))
         spoilt["webhooks"][0]["clientConfig"]["caBundle"] = ""
@@ -257,9 +168,9 @@ async def test_what_others_spoil_is_put_right(client: Client, space: Space, sett
         await client.replace(WEBHOOK_CONFIGURATIONS, spoilt, name=keeper.configuration)
 
         async def healed() -> bool:
-            if not await _exists(hook):
+            if not await exists(running_hook):
                 return False
-            return bool((await hook.configuration())["webhooks"] == right["webhooks"])
+            return bool((await running_hook.configuration())["webhooks"] == right["webhooks"])
 
         await until(healed, what="the registration to be right again")
         await client.delete(WEBHOOK_CONFIGURATIONS, name=keeper.configuration)
@@ -268,7 +179,7 @@ async def test_what_others_spoil_is_put_right(client: Client, space: Space, sett
         await client.delete(SECRETS, namespace="default", name=keeper.secret)
 
         async def kept() -> bool:
-            return await _found(client.get(SECRETS, namespace="default", name=keeper.secret))
+            return await found(client.get(SECRETS, namespace="default", name=keeper.secret))
 
         await until(kept, what="the Secret to be there again")
         assert await healed(), "the same authority as before: nobody had to learn another"
@@ -280,7 +191,7 @@ async def test_a_secret_of_others_is_not_taken(client: Client, settings: Webhook
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": settings.keeper.secret}, "data": {"a": "Yg=="}}
     await client.create(SECRETS, body, namespace="default")
     registry = CollectorRegistry()
-    webhook = PodWebhook(client, settings, offloadings=_nothing(client), leadership=Alone(), registry=registry)
+    webhook = PodWebhook(client, settings, offloadings=no_offloadings(client), leadership=Alone(), registry=registry)
 
     async def failed() -> bool:
         labels = {"controller": "webhook", "result": "terminal"}
@@ -298,11 +209,11 @@ async def test_a_foreign_client_learns_nothing_and_stops_nobody(
 ) -> None:
     """Oversized and malformed reviews, and too many connections, while the API server goes on being answered."""
     settings = replace(settings, limits=replace(settings.limits, connections_of_one=8))
-    async with _hook(client, settings) as hook:
+    async with hook(client, settings) as running_hook:
         await _enable(client, space, podStrategy="Remote")
         await _until_asked(client, space, wanted="Remote")
         url = f"https://{settings.host}:{settings.port}{PATH}"
-        connector = aiohttp.TCPConnector(ssl=await hook.trusted(), limit=4)
+        connector = aiohttp.TCPConnector(ssl=await running_hook.trusted(), limit=4)
         async with aiohttp.ClientSession(connector=connector) as session:
             for data, status in ((b"{}", 400), (b"[" * 50_000, 400), (b" " * (5 * 1024 * 1024), 413)):
                 try:
@@ -313,7 +224,7 @@ async def test_a_foreign_client_learns_nothing_and_stops_nobody(
                         assert "Remote" not in await response.text()
                 except aiohttp.ClientConnectionError:
                     assert status == 413, "only a body that is not read may be cut off"
-        context = await hook.trusted()
+        context = await running_hook.trusted()
         held = [await _connect(settings.host, settings.port, context) for _ in range(12)]
         assert _marked(await _try(client, space, pod("after"))) == "Remote"
         for writer in held:
