@@ -15,6 +15,7 @@ from kube.errors import ApiError
 from kube.objects import Object, WithMetadata
 from kube.resources import NAMESPACES, PODS
 from reflection import ownership
+from reflection.forge import names
 from reflection.storage.model import CLAIMS
 
 
@@ -50,7 +51,10 @@ class Retirement:
             return f"namespaces are being removed: {', '.join(sorted(namespaces)[:5])}" if namespaces else ""
 
     async def _made(self, provider: Client) -> dict[str, str]:
-        """The namespaces that this consumer made, with their UIDs. A credential for given namespaces makes none."""
+        """The namespaces that this consumer made, with their UIDs. A credential for given namespaces makes none.
+
+        One that carries only our label was given to us by the provider, and stays.
+        """
         selector = ownership.consumer_selector(self._consumer_id)
         try:
             listing = await provider.list(NAMESPACES, label_selector=selector, decode=Object)
@@ -62,6 +66,7 @@ class Retirement:
             namespace.metadata.name: namespace.metadata.uid
             for namespace in listing.items
             if ownership.is_ours(namespace.metadata, self._consumer_id)
+            and names.ORIGIN_NAMESPACE in namespace.metadata.annotations
         }
 
     async def _pods(self, provider: Client, namespace: str, *, node: str) -> bool:
