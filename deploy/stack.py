@@ -16,6 +16,9 @@ from deploy.lab.paths import ROOT
 from deploy.lab.process import Unit, wait_until
 
 RBAC = ROOT / "deploy" / "rbac"
+POLICIES = ROOT / "deploy" / "policies"
+CRDS = ROOT / "deploy" / "crds"
+MANAGER_USER = "system:serviceaccount:isthmus:isthmus-manager"
 KUBELET_PORT = 10250
 HEALTH_PORT = 10248
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "110"}
@@ -72,7 +75,7 @@ def grant(provider: LabCluster, *, consumer_id: str) -> None:
     An API server holds to a new policy only after a while (it reads policies by a watch, like any client), so the
     right is given when the policies are seen to refuse.
     """
-    for file in ("provider.yaml", "provider-default-name.yaml"):
+    for file in ("provider.yaml", "provider-kinds.yaml", "provider-default-name.yaml"):
         provider.kubectl("apply", "--server-side", "-f", RBAC / file)
     wait_until(lambda: _policies_hold(provider, consumer_id), what="the policies to be in force", timeout=60)
     binding = {
@@ -83,6 +86,22 @@ def grant(provider: LabCluster, *, consumer_id: str) -> None:
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
     }
     provider.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(binding))
+
+
+def elect(provider: LabCluster, *, consumer_id: str) -> None:
+    """At the provider: a namespace with the Lease by which one of a consumer's virtual kubelets acts for all."""
+    namespace, role = f"isthmus-{consumer_id}", "isthmus-kinds-election"
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": role, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
+        },
+    ]
+    provider.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
 
 def _policies_hold(provider: LabCluster, consumer_id: str) -> bool:
@@ -117,6 +136,55 @@ def grant_namespace(provider: LabCluster, namespace: str, *, consumer_id: str) -
         },
     ]
     provider.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+
+
+def manage(provider: LabCluster) -> None:
+    """Make a cluster ready to be a managed provider: kinds, roles, and the policies seen to hold."""
+    provider.kubectl("apply", "--server-side", "-k", CRDS)
+    provider.kubectl("wait", "--for=condition=Established", "crd", "namespacemaps.offloading.isthmus.dev")
+    provider.kubectl("wait", "--for=condition=Established", "crd", "shadowpods.offloading.isthmus.dev")
+    for file in ("managed-consumer.yaml", "managed-provider.yaml", "provider-kinds.yaml"):
+        provider.kubectl("apply", "--server-side", "-f", RBAC / file)
+    provider.kubectl("apply", "--server-side", "-f", POLICIES / "managed-provider.yaml")
+    probe = ["namespace", "probe", "--dry-run=server", f"--as={MANAGER_USER}", "--as-group=system:masters"]
+    wait_until(lambda: _says(provider, probe, "made for consumers"), what="the manager's policy", timeout=60)
+    for plural in ("namespacemaps", "shadowpods"):
+        wait_until(lambda plural=plural: _answers(provider, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
+
+
+def _says(provider: LabCluster, made: Sequence[str], text: str) -> bool:
+    try:
+        provider.kubectl("create", *made)
+    except LabError as error:
+        return text in str(error)
+    return False
+
+
+def _answers(provider: LabCluster, plural: str) -> bool:
+    """Whether a new kind is served: a moment after it is said to be established."""
+    try:
+        provider.kubectl("get", plural, "-A")
+    except LabError:
+        return False
+    return True
+
+
+def admit(provider: LabCluster, *, consumer_id: str) -> str:
+    """At a managed provider: a consumer's tenant namespace, and its rights there. Gives the namespace's name."""
+    namespace = f"isthmus-{consumer_id}"
+    role = "isthmus-managed-tenant"
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": role, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": provider_user(consumer_id)}],
+        },
+    ]
+    provider.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+    return namespace
 
 
 def provider_user(consumer_id: str) -> str:

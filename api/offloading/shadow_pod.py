@@ -6,9 +6,10 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw
+from msgspec.structs import force_setattr
 
 from api.meta import Conditions
-from kube.objects import EMPTY, Metadata
+from kube.objects import EMPTY, Metadata, own
 
 
 class PodTemplateMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -29,6 +30,9 @@ class PodTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     spec: Annotated[
         Raw, Meta(description="Spec is the PodSpec as the consumer forged it; the provider checks each field.")
     ] = EMPTY
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "spec", own(self.spec))  # its own copy, for it outlives the page it came in
 
 
 class ShadowPodSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -37,13 +37,13 @@ def changes(pod: Json, remote: Json, *, context: ForgeContext) -> Changes:
     if before.get("metadata") != record["metadata"]:
         meta = _metadata(pod, remote, before, context, notes)
     patch: dict[str, Any] = {"metadata": meta}
-    spec = _images(pod, remote, before, record)
+    spec = images(pod, remote, before, record)
     deadline = record.get("activeDeadlineSeconds")
     if deadline not in (None, before.get("activeDeadlineSeconds"), remote["spec"].get("activeDeadlineSeconds")):
         spec["activeDeadlineSeconds"] = deadline
     if spec:
         patch["spec"] = spec
-    return Changes(patch, _resize(pod, remote, before, record), ephemeral, tuple(notes))
+    return Changes(patch, resize(pod, remote, before, record), ephemeral, tuple(notes))
 
 
 def _repaired(remote: Json, context: ForgeContext) -> dict[str, Any] | None:
@@ -66,13 +66,13 @@ def _metadata(
         notes.append(Note("OffloadChangeRefused", str(refused)))
     there = remote["metadata"]
     found = {
-        "labels": _difference(there.get("labels"), remote_labels(job), before.get("labels")),
-        "annotations": _difference(there.get("annotations"), remote_annotations(job), before.get("annotations")),
+        "labels": difference(there.get("labels"), remote_labels(job), before.get("labels")),
+        "annotations": difference(there.get("annotations"), remote_annotations(job), before.get("annotations")),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _difference(there: object, wanted: Mapping[str, str], earlier: object) -> dict[str, str | None]:
+def difference(there: object, wanted: Mapping[str, str], earlier: object) -> dict[str, str | None]:
     """Give what to set and, of the keys that were ours, what to remove."""
     remote = sanitise.mapping(there)
     patch: dict[str, str | None] = {key: value for key, value in wanted.items() if remote.get(key) != value}
@@ -82,11 +82,12 @@ def _difference(there: object, wanted: Mapping[str, str], earlier: object) -> di
     return patch
 
 
-def _images(pod: Json, remote: Json, before: Json, record: Json) -> dict[str, Any]:
+def images(pod: Json, remote: Json, before: Json, record: Json) -> dict[str, Any]:
+    """Give the containers of a patch whose image is another than the record `before` knows."""
     known = sanitise.mapping(before.get("images"))
     found: dict[str, Any] = {}
     for kind in _CONTAINERS:
-        there = _by_name(remote["spec"].get(kind))
+        there = by_name(remote["spec"].get(kind))
         changed = [
             {"name": container["name"], "image": container.get("image")}
             for container in pod["spec"].get(kind) or ()
@@ -99,11 +100,12 @@ def _images(pod: Json, remote: Json, before: Json, record: Json) -> dict[str, An
     return found
 
 
-def _resize(pod: Json, remote: Json, before: Json, record: Json) -> dict[str, Any] | None:
+def resize(pod: Json, remote: Json, before: Json, record: Json) -> dict[str, Any] | None:
+    """Give the patch for the subresource resize; None if nothing was resized since the record `before`."""
     known, now = sanitise.mapping(before.get("resources")), record.get("resources", {})
     found: dict[str, Any] = {}
     for kind in _CONTAINERS:
-        there = _by_name(remote["spec"].get(kind))
+        there = by_name(remote["spec"].get(kind))
         changed = []
         for container in pod["spec"].get(kind) or ():
             name = container["name"]
@@ -132,7 +134,7 @@ def _ephemeral(pod: Json, remote: Json, context: ForgeContext, notes: list[Note]
     wanted = pod["spec"].get("ephemeralContainers")
     if not wanted:
         return None
-    there = _by_name(remote["spec"].get("ephemeralContainers"))
+    there = by_name(remote["spec"].get("ephemeralContainers"))
     missing = [(index, container) for index, container in enumerate(wanted) if container["name"] not in there]
     if not missing:
         return None
@@ -148,7 +150,8 @@ def _ephemeral(pod: Json, remote: Json, context: ForgeContext, notes: list[Note]
     return {"spec": {"ephemeralContainers": forged}} if forged else None
 
 
-def _by_name(containers: object) -> dict[str, Json]:
+def by_name(containers: object) -> dict[str, Json]:
+    """Index containers, whoever wrote them."""
     return {
         container["name"]: container for container in sanitise.objects(containers, limit=256) if "name" in container
     }

@@ -1,0 +1,367 @@
+"""The provider's side of a pod: a ShadowPod becomes a pod of its name, if it may.
+
+Level-based, as `reflection.pods`. What must hold whenever the manager ends or the other replica takes over:
+
+- At most one pod: the pod has the ShadowPod's name, and names the ShadowPod's UID in a label.
+- A pod that ended is not run again. Each pod has a finalizer of ours, so that none vanishes before its end is seen; the
+  end is written to the ShadowPod's status first, and only then the finalizer goes. Before a pod is made the ShadowPod
+  is read, or written with its resourceVersion: a cache that lags behind an earlier record decides nothing.
+- A ShadowPod has a finalizer of ours before its pod is made, and keeps it until the API server says that the pod is
+  gone. Should someone strike that finalizer, the pod's ownerReference leaves the pod to the garbage collector.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from api.offloading.definitions import SHADOW_PODS
+from api.offloading.shadow_pod import ShadowPod
+from kube.client import Client, PatchType
+from kube.controller import Result
+from kube.errors import ApiError
+from kube.objects import Object
+from kube.resources import NAMESPACES, PODS
+from kube.store import Evidence, Key, Store
+from reflection.decode import TERMINAL_PHASES, decode_pod
+from reflection.forge import names
+from reflection.ledger import Ledger
+from reflection.managed import pod as forging
+from reflection.managed import refusals
+from reflection.managed.checks import check
+from reflection.managed.names import POD_FINALIZER, SHADOW_FINALIZER
+from reflection.managed.pod import Course, Json, Verdict
+from reflection.managed.refusals import Refusal
+from reflection.managed.reports import Reporter
+from reflection.managed.settings import ManagedSettings
+
+log = structlog.get_logger(__name__)
+
+BLOCKED_RETRY: Final = 1.0
+"""Seconds until a ShadowPod is looked at again whose pod's name is taken by one that goes."""
+GONE_RETRY: Final = 5.0
+"""Seconds until it is asked again whether a pod is gone that the cache lacks."""
+EARLY_RETRY: Final = 0.2
+"""Seconds until a pod is tried again in a namespace that has no service account yet."""
+SETTLE_SECONDS: Final = 2.0
+"""A new pod's status is not written before: by then it mostly runs, which saves a write."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What we know of one ShadowPod before the caches show it."""
+
+    recorded: str = ""
+    """UID of the ShadowPod whose end was written."""
+    made_at: float = 0.0
+    restarts: dict[str, int] = field(default_factory=dict)
+    unstarted: str = ""
+    """UID of the pod that was seen to go before anything of it ran."""
+
+
+class ShadowPods:
+    """Reconciles by key of the ShadowPod. `check_leading` raises if this process may not write (any more)."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ManagedSettings,
+        *,
+        shadows: Store[ShadowPod],
+        pods: Store[Object],
+        namespaces: Store[Object],
+        reporter: Reporter,
+        check_leading: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._shadows = shadows
+        self._pods = pods
+        self._namespaces = namespaces
+        self._reporter = reporter
+        self._check_leading = check_leading
+        self._ledger = Ledger()
+        self._memory: dict[Key, Memory] = {}
+
+    async def reconcile(self, key: Key) -> Result | None:
+        """Bring one ShadowPod and its pod in step. Errors are raised: the controller tries again."""
+        self._check_leading()
+        shadow = self._shadows.get(key)
+        pod = self._ledger.remote(key, self._pods, key)
+        if pod is not None and (shadow is None or forging.made_for(pod.metadata) != shadow.metadata.uid):
+            await self._bereaved(key, pod)
+            return Result(requeue_after=BLOCKED_RETRY) if shadow is not None else None
+        if shadow is None:
+            self._forget(key)
+            return None
+        if shadow.metadata.deletion_timestamp:
+            return await self._end(key, shadow, pod)
+        if self._has_ended(key, shadow):
+            if pod is not None:
+                await self._release(pod)
+            return None
+        if pod is None or self._ledger.is_overdue(key):
+            return await self._start(key, shadow)
+        return await self._keep(key, shadow, pod)
+
+    def _forget(self, key: Key) -> None:
+        self._ledger.forget(key)
+        self._memory.pop(key, None)
+
+    def _remember(self, key: Key) -> Memory:
+        return self._memory.setdefault(key, Memory())
+
+    def _has_ended(self, key: Key, shadow: ShadowPod) -> bool:
+        memory = self._memory.get(key)
+        recorded = memory is not None and memory.recorded == shadow.metadata.uid
+        return recorded or shadow.status.phase in TERMINAL_PHASES
+
+    async def _bereaved(self, key: Key, pod: Object) -> None:
+        """A pod whose ShadowPod is not there, by the cache: the garbage collector ends it, we only let it go."""
+        if not pod.metadata.deletion_timestamp or POD_FINALIZER not in pod.metadata.finalizers:
+            return
+        found = await self._read(key)
+        if found is None or found.metadata.uid != forging.made_for(pod.metadata):
+            await self._release(pod)
+
+    # -- no pod yet
+
+    async def _start(self, key: Key, shadow: ShadowPod) -> Result | None:
+        asked = forging.template(shadow)
+        consumer_id = await self._consumer(key[0])
+        if consumer_id is None:
+            return await self._refuse(shadow, refusals.NOT_MAPPED)
+        refusal = self._check(asked, consumer_id)
+        if refusal is not None:
+            return await self._refuse(shadow, refusal)
+        fresh = await self._claim(shadow)
+        if fresh is None or fresh.status.phase in TERMINAL_PHASES or fresh.metadata.deletion_timestamp:
+            return Result(requeue_after=BLOCKED_RETRY)  # the cache is about to tell
+        if self._may_have_run(key, fresh, asked):
+            lost = Verdict(Course.ENDED, "Failed", forging.LOST, "the pod vanished and may not run twice")
+            await self._record(key, fresh, lost, fresh.status.pod_uid)
+            return None
+        return await self._create(key, fresh, asked, consumer_id)
+
+    def _check(self, asked: Json, consumer_id: str) -> Refusal | None:
+        violations = check(asked, consumer_id=consumer_id, limits=self._settings.limits)
+        return refusals.forbidden(violations) if violations else None
+
+    async def _consumer(self, namespace: str) -> str | None:
+        """The consumer whose namespace this is."""
+        found = self._namespaces.get(("", namespace))
+        if found is None:
+            found = await self._client.get(NAMESPACES, name=namespace, decode=Object)
+        return found.metadata.labels.get(names.CONSUMER_LABEL)
+
+    async def _claim(self, shadow: ShadowPod) -> ShadowPod | None:
+        """The ShadowPod as it is now, with our finalizer; None if it is another one or gone."""
+        meta = shadow.metadata
+        if SHADOW_FINALIZER in meta.finalizers:
+            found = await self._read(meta.key)
+            return found if found is not None and found.metadata.uid == meta.uid else None
+        return await self._set_finalizers(shadow, [*meta.finalizers, SHADOW_FINALIZER])
+
+    async def _read(self, key: Key) -> ShadowPod | None:
+        try:
+            return await self._client.get(SHADOW_PODS, namespace=key[0], name=key[1], decode=ShadowPod)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    def _may_have_run(self, key: Key, shadow: ShadowPod, asked: Json) -> bool:
+        """Whether an earlier pod may have run that may not run twice; its end was not seen, against its finalizer."""
+        earlier = shadow.status.pod_uid
+        if not earlier or asked["spec"].get("restartPolicy") != "Never":
+            return False
+        return self._remember(key).unstarted != earlier
+
+    async def _create(self, key: Key, shadow: ShadowPod, asked: Json, consumer_id: str) -> Result | None:
+        memory = self._remember(key)
+        body = forging.forge(shadow, asked, consumer_id=consumer_id, restart_base=memory.restarts)
+        self._check_leading()
+        try:
+            created = await self._client.create(PODS, body, namespace=key[0], decode=Object)
+        except ApiError as error:
+            if error.already_exists:
+                return await self._taken(key, shadow)
+            if refusals.is_too_early(error):
+                return Result(requeue_after=EARLY_RETRY)
+            if error.retryable:
+                raise
+            return await self._refuse(shadow, refusals.of(error))
+        entry = self._ledger[key]
+        entry.assumed, entry.assumed_at = created, time.monotonic()
+        memory.made_at = entry.assumed_at
+        log.info("made pod", pod=f"{key[0]}/{key[1]}", consumer_id=consumer_id)
+        return Result(requeue_after=SETTLE_SECONDS)
+
+    async def _taken(self, key: Key, shadow: ShadowPod) -> Result | None:
+        """The name is taken: by our own create whose answer was lost, by a predecessor that goes, or by a stranger."""
+        found = await self._ask(key)
+        if found is None:
+            return Result(requeue_after=0.0)
+        owner = forging.made_for(found.metadata)
+        if owner == shadow.metadata.uid:
+            entry = self._ledger[key]
+            entry.assumed, entry.assumed_at = found, time.monotonic()
+            return Result(requeue_after=0.0)
+        if owner:
+            await self._bereaved(key, found)
+            return Result(requeue_after=BLOCKED_RETRY)
+        return await self._refuse(shadow, refusals.taken(key))
+
+    async def _refuse(self, shadow: ShadowPod, refusal: Refusal) -> Result:
+        meta = shadow.metadata
+        log.info("pod refused", pod=f"{meta.namespace}/{meta.name}", reason=refusal.reason, message=refusal.message)
+        await self._reporter.refused(shadow, refusal)
+        return Result(requeue_after=refusal.retry)
+
+    # -- both are there
+
+    async def _keep(self, key: Key, shadow: ShadowPod, pod: Object) -> Result | None:
+        asked, running = forging.template(shadow), decode_pod(pod)
+        verdict = forging.judge(asked, running)
+        memory = self._remember(key)
+        match verdict.course:
+            case Course.ENDED:
+                await self._record(key, shadow, verdict, pod.metadata.uid)
+                await self._release(pod)
+                return None
+            case Course.OVER:
+                memory.restarts = dict(verdict.restarts)
+                memory.unstarted = pod.metadata.uid if not forging.has_run(running) else ""
+                await self._release(pod)
+                return Result(requeue_after=BLOCKED_RETRY)
+            case Course.GOING:
+                return None
+        problem = await self._pass_on(key, shadow, asked, running)
+        left = memory.made_at + SETTLE_SECONDS - time.monotonic()
+        if verdict.phase == "Pending" and left > 0:
+            return Result(requeue_after=left)
+        await self._reporter.running(shadow, phase=verdict.phase, pod_uid=pod.metadata.uid, problem=problem)
+        return None
+
+    async def _pass_on(self, key: Key, shadow: ShadowPod, asked: Json, running: Json) -> Refusal | None:
+        """Pass on what changed in the ShadowPod since; what stands against it, if anything does."""
+        consumer_id = await self._consumer(key[0]) or ""
+        found = forging.changes(shadow, asked, running, consumer_id=consumer_id)
+        if not found:
+            return self._reporter.problem(shadow)
+        refusal = self._check(asked, consumer_id)
+        if refusal is not None:
+            return refusal
+        known = self._reporter.problem(shadow)
+        if known is None:
+            for subresource, patch in (("ephemeralcontainers", found.ephemeral), ("resize", found.resize)):
+                known = known or (await self._change(running, patch, subresource) if patch is not None else None)
+        if found.patch is not None:
+            refused = await self._change(running, found.patch, None)
+            known = known or refused
+        return known
+
+    async def _change(self, running: Json, patch: Json, subresource: str | None) -> Refusal | None:
+        meta = running["metadata"]
+        body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": meta["uid"]}}
+        self._check_leading()
+        try:
+            await self._client.patch(
+                PODS,
+                body,
+                name=meta["name"],
+                namespace=meta["namespace"],
+                subresource=subresource,
+                kind=PatchType.STRATEGIC,
+            )
+        except ApiError as error:
+            if error.retryable or error.status == 409 or error.not_found:
+                raise
+            return refusals.change(error)
+        return None
+
+    # -- the end
+
+    async def _record(self, key: Key, shadow: ShadowPod, verdict: Verdict, pod_uid: str) -> None:
+        self._check_leading()
+        await self._reporter.ended(shadow, verdict, pod_uid=pod_uid)
+        self._remember(key).recorded = shadow.metadata.uid
+        log.info("pod ended", pod=f"{key[0]}/{key[1]}", phase=verdict.phase, reason=verdict.reason)
+
+    async def _release(self, pod: Object) -> None:
+        """Take our finalizer from a pod: what there is to know of it is recorded."""
+        meta = pod.metadata
+        if POD_FINALIZER not in meta.finalizers:
+            return
+        self._check_leading()
+        body = {"metadata": {"uid": meta.uid, "$deleteFromPrimitiveList/finalizers": [POD_FINALIZER]}}
+        try:
+            await self._client.patch(PODS, body, name=meta.name, namespace=meta.namespace, kind=PatchType.STRATEGIC)
+        except ApiError as error:
+            if not (error.not_found or error.status == 409):
+                raise
+
+    async def _end(self, key: Key, shadow: ShadowPod, pod: Object | None) -> Result | None:
+        """The consumer wants the pod gone: delete it with its grace, and let the ShadowPod go after it."""
+        if pod is None and not self._seen_to_go(key, shadow):
+            pod = await self._ask(key)
+            if pod is not None and forging.made_for(pod.metadata) != shadow.metadata.uid:
+                pod = None
+        if pod is None:
+            await self._let_go(shadow)
+            return None
+        await self._release(pod)
+        await self._delete(shadow, pod)
+        return Result(requeue_after=GONE_RETRY)
+
+    def _seen_to_go(self, key: Key, shadow: ShadowPod) -> bool:
+        """Whether the watch told of the end of its last pod: then there is no need to ask."""
+        tombstone = self._pods.tombstone(key)
+        known = shadow.status.pod_uid
+        return tombstone is not None and tombstone.evidence is Evidence.WATCH and tombstone.uid == known
+
+    async def _delete(self, shadow: ShadowPod, pod: Object) -> None:
+        meta, grace = pod.metadata, shadow.spec.deletion_grace_period_seconds
+        if meta.deletion_timestamp and (grace is None or (meta.deletion_grace_period_seconds or 0) <= grace):
+            return
+        self._check_leading()
+        try:
+            await self._client.delete(
+                PODS, name=meta.name, namespace=meta.namespace, uid=meta.uid, grace_period_seconds=grace
+            )
+        except ApiError as error:
+            if not (error.not_found or error.status == 409):
+                raise
+
+    async def _let_go(self, shadow: ShadowPod) -> None:
+        if SHADOW_FINALIZER in shadow.metadata.finalizers:
+            await self._set_finalizers(shadow, [one for one in shadow.metadata.finalizers if one != SHADOW_FINALIZER])
+
+    async def _ask(self, key: Key) -> Object | None:
+        """The pod of this name as the API server has it now."""
+        try:
+            return await self._client.get(PODS, namespace=key[0], name=key[1], decode=Object)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def _set_finalizers(self, shadow: ShadowPod, finalizers: list[str]) -> ShadowPod | None:
+        """Set them in the very state that we know; None if that is not the state any more."""
+        meta = shadow.metadata
+        body: dict[str, Any] = {
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}
+        }
+        self._check_leading()
+        try:
+            return await self._client.patch(
+                SHADOW_PODS, body, name=meta.name, namespace=meta.namespace, decode=ShadowPod
+            )
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
