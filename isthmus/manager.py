@@ -11,13 +11,14 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 
 import prometheus_client
 import structlog
 from msgspec import Meta
 
+from api.offloading.namespaces import NAME, NamespaceOffloading
 from api.offloading.virtual_node import VirtualNode
 from isthmus.health import HealthServer
 from isthmus.options import LogOptions, OptionsError, host_port
@@ -29,7 +30,12 @@ from kube.config import Credentials
 from kube.election import LeaderElector
 from kube.events import EventRecorder
 from kube.reflector import Reflector
+from kube.store import Store
 from kube.supervisor import Stage, Supervisor
+from reflection.scheduling.keeper import KeeperSettings
+from reflection.scheduling.registration import Endpoint
+from reflection.scheduling.scheduling import Scheduling, SchedulingSettings
+from reflection.scheduling.webhook import WebhookSettings
 from reflection.storage.controller import Storage
 from vk.virtualnode.approval import ServingApprover
 from vk.virtualnode.controller import VirtualNodes
@@ -62,6 +68,12 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
     health_listen: Annotated[str, Meta(description="address:port of /healthz, /readyz and /metrics; empty: none")] = (
         "127.0.0.1:10258"
     )
+    webhook_listen: Annotated[
+        str, Meta(description="address:port of the webhook that prepares pods of offloaded namespaces; empty: none")
+    ] = "0.0.0.0:9443"
+    webhook_service: Annotated[
+        str, Meta(description="Service in the manager's namespace by which API servers reach the webhook")
+    ] = "isthmus-webhook"
     identity: Annotated[str, Meta(description="name of this replica; empty: the host's, which is the pod's")] = ""
 
 
@@ -106,14 +118,47 @@ async def build(
         supervisor.add("health", health.run, stage=Stage.SERVERS, ready=health.ready)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
     supervisor.add("election", elector.run, stage=Stage.CLIENTS)
+    declared = _add_namespaces(supervisor, options, client, elector=elector, recorder=recorder, registry=registry)
     await _add_virtual_nodes(
-        supervisor, options, client, credentials, elector=elector, recorder=recorder, registry=registry
+        supervisor, declared, options, client, credentials, elector=elector, recorder=recorder, registry=registry
     )
     return supervisor
 
 
+def _add_namespaces(
+    supervisor: Supervisor,
+    options: ManagerOptions,
+    client: Client,
+    *,
+    elector: LeaderElector,
+    recorder: EventRecorder,
+    registry: prometheus_client.CollectorRegistry,
+) -> Store[NamespaceOffloading]:
+    """NamespaceOffloadings, and the webhook that prepares their pods: it serves in every replica."""
+    webhook: WebhookSettings | None = None
+    if options.webhook_listen:
+        host, port = host_port(options.webhook_listen, option="webhook-listen")
+        endpoint = Endpoint(service=options.webhook_service, namespace=options.namespace)
+        keeper = KeeperSettings(namespace=options.namespace, endpoint=endpoint)
+        webhook = WebhookSettings(keeper=keeper, host=host, port=port)
+    settings = SchedulingSettings(consumer_id=options.consumer_id, namespace=options.namespace, webhook=webhook)
+    scheduling = Scheduling(client, settings, leadership=elector, recorder=recorder, registry=registry)
+    _add_tasks(supervisor, scheduling.cache_tasks(), stage=Stage.CACHES)
+    _add_tasks(supervisor, scheduling.server_tasks(), stage=Stage.WORKERS)
+    _add_tasks(supervisor, scheduling.worker_tasks(), stage=Stage.WORKERS)
+    return scheduling.offloadings.objects.store
+
+
+def _add_tasks(
+    supervisor: Supervisor, tasks: Iterable[tuple[str, Callable[[], Awaitable[None]]]], *, stage: Stage
+) -> None:
+    for name, run in tasks:
+        supervisor.add(name, run, stage=stage)
+
+
 async def _add_virtual_nodes(
     supervisor: Supervisor,
+    declared: Store[NamespaceOffloading],
     options: ManagerOptions,
     client: Client,
     credentials: Credentials,
@@ -131,6 +176,8 @@ async def _add_virtual_nodes(
         consumer_id=options.consumer_id,
         server=options.api_server or access.server,
         ca=credentials.authority,
+        declared=True,
+        election_namespace=f"isthmus-{options.consumer_id}",
     )
 
     def others(virtual: VirtualNode) -> list[VirtualNode]:
@@ -147,6 +194,7 @@ async def _add_virtual_nodes(
         client,
         namespace=options.namespace,
         consumer_id=options.consumer_id,
+        declared=lambda provider, namespace: declared_name(declared, provider, namespace),
         virtual_nodes=lambda: controller.virtual_nodes.store.values(),  # noqa: PLW0108 - made below
     )
     retirement = Retirement(providers, consumer_id=options.consumer_id, others=others)
@@ -176,6 +224,13 @@ def _add_storage(
         supervisor.add(name, reflector.run, stage=Stage.CACHES, ready=_synced(reflector))
     for name, controller in (("claims", storage.claim_controller), ("volumes", storage.volume_controller)):
         supervisor.add(f"{name} controller", while_leading(elector, controller.run), stage=Stage.WORKERS)
+
+
+def declared_name(store: Store[NamespaceOffloading], provider: str, namespace: str) -> str | None:
+    """What a NamespaceOffloading's status says of its namespace's name at a provider."""
+    found = store.get((namespace, NAME))
+    told = found.status.providers if found is not None else ()
+    return next((one.namespace for one in told if one.provider == provider and one.namespace), None)
 
 
 def while_leading(elector: LeaderElector, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

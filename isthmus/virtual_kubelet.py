@@ -27,6 +27,7 @@ from kube.election import LeaderElector
 from kube.errors import KubeError
 from kube.events import EventRecorder
 from kube.reflector import Timing
+from kube.resources import PODS, SERVICES
 from kube.supervisor import Stage, Supervisor
 from reflection.kinds.reflection import Reflection
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
@@ -35,7 +36,7 @@ from reflection.scheduling.declared import Declared
 from reflection.scheduling.leadership import Alone
 from reflection.scheduling.names import PROVIDER_LABEL
 from reflection.scheduling.provider import Entry, ProviderNamespaces
-from reflection.settings import ReflectionSettings
+from reflection.settings import KINDS_ROLE, REMOTE_ROLE, ReflectionSettings
 from vk.node.access import ProviderAccess
 from vk.node.capacity import QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
@@ -386,6 +387,7 @@ def reflection_settings(options: Options, settings: NodeSettings, *, mapping: Na
         mapping=mapping,
         runtime_classes={RUNTIME_CLASS: "", **pairs(options.runtime_class, option="runtime-class")},
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
+        roles={REMOTE_ROLE: PODS, **({KINDS_ROLE: SERVICES} if options.reflect_kinds else {})},
         node_selector=pairs(options.node_selector, option="node-selector"),
         namespace_linger=options.namespace_linger,
         storage_classes=pairs(options.storage_class, option="storage-class"),

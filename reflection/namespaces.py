@@ -8,6 +8,7 @@ confines such names and bindings to this consumer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -54,11 +55,14 @@ def says_lost(error: ApiError) -> bool:
 class Namespaces:
     """Sees to it that mapped namespaces exist at the provider. Calls for one namespace are serial."""
 
-    def __init__(self, provider: Client, mapping: NamespaceMapping, *, consumer_id: str, role: str) -> None:
+    def __init__(
+        self, provider: Client, mapping: NamespaceMapping, *, consumer_id: str, roles: Mapping[str, Resource]
+    ) -> None:
+        """`roles` are bound in namespaces that we make; each goes with a resource that nobody can list without it."""
         self._provider = provider
         self._mapping = mapping
         self._consumer_id = consumer_id
-        self._role = role
+        self._roles = roles
         self._present: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._subject: dict[str, str] | None = None
@@ -85,12 +89,14 @@ class Namespaces:
     async def _look_or_make(self, origin: str, remote: str) -> None:
         """After a restart nothing has to be written: the namespace and our rights in it are there."""
         if await self._is_there(origin, remote):
-            if not await self._may_work(remote):
-                await self._bind(remote)
+            for role, resource in self._roles.items():
+                if not await self._may_list(resource, remote):
+                    await self._bind(role, remote)
             return
         self._mapping.admits(origin)
         await self._create(origin, remote)
-        await self._bind(remote)
+        for role in self._roles:
+            await self._bind(role, remote)
 
     async def _is_there(self, origin: str, remote: str) -> bool:
         try:
@@ -98,7 +104,7 @@ class Namespaces:
         except ApiError as error:
             if error.not_found:
                 return False
-            if error.forbidden and await self._may_work(remote):
+            if error.forbidden and await self._may_list(PODS, remote):
                 return True  # who may not see namespaces but work in this one was given it
             raise
         self._check(origin, existing)
@@ -113,10 +119,10 @@ class Namespaces:
         if existing.metadata.deletion_timestamp:
             raise NamespaceGoingError(existing.metadata.name)
 
-    async def _may_work(self, remote: str) -> bool:
-        """Whether our role is bound there; an earlier process may have ended before it did that."""
+    async def _may_list(self, resource: Resource, remote: str) -> bool:
+        """Whether the role that goes with it is bound there; an earlier process may have ended before it did that."""
         try:
-            await self._provider.raw("GET", PODS.path(namespace=remote), params=[("limit", "1")])
+            await self._provider.raw("GET", resource.path(namespace=remote), params=[("limit", "1")])
         except ApiError as error:
             if error.forbidden:
                 return False
@@ -191,20 +197,21 @@ class Namespaces:
                 raise
             self._check(origin, await self._provider.get(NAMESPACES, name=remote, decode=Object))
 
-    async def _bind(self, remote: str) -> None:
-        """Grant ourselves the namespaced role; a provider that grants it elsewhere may refuse this."""
+    async def _bind(self, role: str, remote: str) -> None:
+        """Grant ourselves a namespaced role; a provider that grants it elsewhere may refuse this."""
         body = {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
-            "metadata": {"name": self._role, "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY}},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self._role},
+            "metadata": {"name": role, "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": [await self._own_subject()],
         }
         try:
             await self._provider.create(ROLE_BINDINGS, body, namespace=remote)
         except ApiError as error:
             if error.forbidden:
-                log.info("provider does not let us bind a role; rights must come from elsewhere", namespace=remote)
+                message = "provider does not let us bind a role; rights must come from elsewhere"
+                log.info(message, namespace=remote, role=role)
             elif not error.already_exists:
                 raise
 

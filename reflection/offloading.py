@@ -88,7 +88,9 @@ class Offloading:
             registry=registry,
             timing=timing,
         )
-        self._namespaces = Namespaces(provider, settings.mapping, consumer_id=settings.consumer_id, role=settings.role)
+        self._namespaces = Namespaces(
+            provider, settings.mapping, consumer_id=settings.consumer_id, roles=settings.roles
+        )
         self.references = References(
             consumer,
             provider,

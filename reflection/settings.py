@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kube.resources import PODS, Resource
 from reflection.mapping import NamespaceMapping
+
+REMOTE_ROLE = "isthmus-virtual-kubelet-remote"
+KINDS_ROLE = "isthmus-kinds-remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,8 @@ class ReflectionSettings:
     """Short name of the consumer cluster, unique among the provider's consumers."""
     mapping: NamespaceMapping
     """Consumer namespace to provider namespace."""
-    role: str = "isthmus-virtual-kubelet-remote"
-    """ClusterRole that is bound in namespaces that we make."""
+    roles: Mapping[str, Resource] = field(default_factory=lambda: {REMOTE_ROLE: PODS})
+    """ClusterRoles that are bound in namespaces that we make, each with a resource that only it lets us list."""
     runtime_classes: Mapping[str, str] = field(default_factory=dict)
     """RuntimeClass at the consumer -> at the provider; empty: the provider's default."""
     api_server: tuple[str, int] | None = None

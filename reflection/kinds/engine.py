@@ -64,6 +64,7 @@ class KindEngine:
         self._put_aside = False
         self._written: dict[Key, Document] = {}
         self._removed: dict[Key, str] = {}
+        self._busy: set[Key] = set()
         self._settled: dict[Key, tuple[str, str]] = {}
         self.controller: Controller[Key] = Controller(
             f"kind/{kind.resource_name}", self.reconcile, concurrency=around.concurrency, registry=around.registry
@@ -117,8 +118,9 @@ class KindEngine:
     # -- which objects
 
     def left(self, remote: str) -> int:
-        """How many copies of ours the provider namespace has."""
-        return self.stores.made(remote)
+        """How many copies of ours the provider namespace has, or may have in a moment."""
+        known = {*self.stores.made(remote), *self._written, *self._busy}
+        return sum(1 for key in known if key[0] == remote)
 
     def is_selected(self, document: Document, entry: Offloaded, *, referred: bool = False) -> bool:
         """Whether rules and marks want this object at the provider."""
@@ -162,11 +164,14 @@ class KindEngine:
             return None
         if not self.stores.local_synced(entry.namespace) or not self.stores.remote_synced(entry.remote):
             return None  # and so does the end of a first list
+        self._busy.add(key)
         try:
             return await self._bring_in_step(key, entry)
         except NotLeader:
             self._put_aside = True
             return None
+        finally:
+            self._busy.discard(key)
 
     async def _bring_in_step(self, key: Key, entry: Offloaded) -> Result | None:
         origin = (entry.namespace, key[1])

@@ -153,10 +153,11 @@ class Stores:
                 found |= {key[1] for key in made.store.keys()}  # noqa: SIM118 - a Store is no mapping
         return found
 
-    def made(self, namespace: str) -> int:
-        """How many objects of the provider namespace the engine wrote."""
+    def made(self, namespace: str) -> set[Key]:
+        """Which objects of the provider namespace the engine wrote."""
         store = self._remotes[namespace].store if namespace in self._remotes else None
-        return sum(map(body.is_made, (found.metadata for found in store.values()))) if store is not None else 0
+        found = store.values() if store is not None else ()
+        return {document.metadata.key for document in found if body.is_made(document.metadata)}
 
     def obstacle(self, namespace: str, *, remote: str) -> KubeError | None:
         """Why one of the two namespaces can't be watched; None if it can, or nothing is known against it."""

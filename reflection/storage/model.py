@@ -13,6 +13,7 @@ import msgspec
 
 from kube.objects import Metadata
 from kube.resources import Resource
+from reflection.scheduling.names import PROVIDER_LABEL
 
 Json = dict[str, Any]
 
@@ -23,8 +24,6 @@ STORAGE_CLASSES: Final = Resource("storage.k8s.io", "v1", "storageclasses", "Sto
 PROVISIONER: Final = "offloading.isthmus.dev/volumes"
 DRIVER: Final = "offloading.isthmus.dev"
 FINALIZER: Final = "offloading.isthmus.dev/volume"
-PROVIDER_LABEL: Final = "offloading.isthmus.dev/provider"
-"""On virtual nodes and volumes: which provider's."""
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 STORAGE_PROVISIONER: Final = "volume.kubernetes.io/storage-provisioner"
 SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"

@@ -17,8 +17,8 @@ NODE: dict[str, Any] = {"provider": "north", "kubeconfigSecret": {"name": "north
 @pytest.fixture(scope="module")
 def kubectl(consumer: LabCluster) -> Kubectl:
     made = Kubectl(consumer.plan.binaries / "kubectl", consumer.admin_kubeconfig)
-    made.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy/crds"))
-    made.run("wait", "--for=condition=Established", "-f", str(ROOT / "deploy/crds"))
+    made.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/crds"))
+    made.run("wait", "--for=condition=Established", "-k", str(ROOT / "deploy/crds"))
     # The API server serves a new kind a moment after it said Established.
     for plural in ("virtualnodes", "namespaceoffloadings", "namespacemaps", "shadowpods"):
         eventually(lambda plural=plural: made.run("get", plural, "-A") is not None, what=plural)  # type: ignore[misc]

@@ -33,11 +33,21 @@ def virtual_node(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
+def offloading(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "offloading.isthmus.dev/v1alpha1",
+        "kind": "NamespaceOffloading",
+        "metadata": {"name": "offloading"},
+        "spec": spec,
+    }
+
+
 @pytest.fixture(scope="module")
 def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """kubectl in namespace `isthmus`, where two managers run; nothing of it stays."""
     isthmus_image.load(lab.consumer)
     stack.grant(lab.provider, consumer_id=CONSUMER_ID)
+    stack.elect(lab.provider, consumer_id=CONSUMER_ID)
     file = tmp_path_factory.mktemp("kubeconfigs") / "kubeconfig"
     lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=file)
     kubectl = admin(lab.consumer, "isthmus")
@@ -51,6 +61,7 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
         if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
             kubectl.run("delete", "virtualnodes", "--all", timeout=180)
         kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+        admin(lab.provider, "default").run("delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")
 
 
 @pytest.fixture
@@ -59,6 +70,7 @@ def shop(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
     consumer = admin(lab.consumer, "shop")
     consumer.run("create", "namespace", consumer.namespace)
     consumer.wait_for("serviceaccount", "default")
+    consumer.apply(offloading())
     try:
         yield consumer
     finally:
@@ -147,3 +159,48 @@ def test_one_manager_leads_and_another_takes_over(own: Kubectl) -> None:
     first = eventually(holder, what="a leader")
     own.run("delete", "pod", first, "--wait=false")
     eventually(lambda: holder() not in ("", first), what="another leader", timeout=40)
+
+
+def plain(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    """A workload as its users write it: it knows nothing of virtual nodes."""
+    made = m.workload(kind, name, virtual=False, **fields)
+    del made["spec"]["template"]["spec"]["tolerations"]
+    return made
+
+
+def service(name: str) -> dict[str, Any]:
+    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.mark.timeout(500)
+def test_an_application_that_knows_nothing_of_isthmus_runs_at_the_provider(
+    own: Kubectl, shop: Kubectl, lab: Lab
+) -> None:
+    for name in ("left", "right"):
+        own.apply(virtual_node(name, labels={"side": name}))
+    shop.apply(offloading(podStrategy="Remote"))
+    own.run("wait", READY, _MINUTES, "virtualnode/left", "virtualnode/right", timeout=130)
+    shop.run("wait", READY, _MINUTES, "namespaceoffloading/offloading", timeout=130)
+    shop.run("wait", "--for=condition=SchedulingEnabled", _MINUTES, "namespaceoffloading/offloading", timeout=130)
+
+    def prepared() -> bool:
+        # An API server shows pods to a new webhook only after a moment.
+        made = shop.run("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(m.pod("probe")))
+        return "offloading.isthmus.dev/pod-strategy" in json.loads(made)["metadata"].get("annotations", {})
+
+    eventually(prepared, what="the webhook", timeout=60)
+    shop.apply(service("web"), plain("Deployment", "web", replicas=2))
+    eventually(lambda: len([p for p in shop.list("pods") if ready(p)]) == 2, what="two pods", timeout=90)
+    assert {p["spec"]["nodeName"] for p in shop.list("pods")} <= {"left", "right"}
+
+    there = admin(lab.provider, f"{shop.namespace}-{CONSUMER_ID}")
+    there.wait_for("service", "web")
+    pod = shop.list("pods")[0]["metadata"]["name"]
+    for name in ("web", f"web.{shop.namespace}", f"web.{shop.namespace}.svc.cluster.local"):
+        reach = ("exec", pod, "--", "/agnhost", "connect", "--timeout=5s", f"{name}:80")
+        eventually(lambda reach=reach: shop.result(*reach).returncode == 0, what=f"{name} to answer", timeout=60)  # type: ignore[misc]  # a default argument
+
+    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    assert not admin(lab.provider, "default").exists("namespace", there.namespace)
+    own.run("delete", "virtualnode", "left", "right", timeout=180)

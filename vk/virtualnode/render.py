@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from api.offloading.virtual_node import ClassPair, Taint, VirtualNode
-from vk.virtualnode.settings import CONFIG_ANNOTATION, PROVIDER_LABEL, VirtualNodeSettings, labels, object_name
+from vk.virtualnode.settings import CONFIG_ANNOTATION, VirtualNodeSettings, labels, object_name
 
 Json = dict[str, Any]
 
@@ -25,13 +25,17 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
     made: Json = {
         **dict(settings.options),
         "node-name": node.node,
+        "provider": spec.provider,
+        "namespaces-from-objects": settings.declared,
+        "reflect-kinds": "default" if settings.declared else "",
+        "kinds-election-namespace": settings.election_namespace if settings.declared else "",
         "consumer-id": settings.consumer_id,
         "consumer-kubeconfig": f"{_FOLDER}/identity/kubeconfig",
         "provider-kubeconfig": f"{_FOLDER}/provider/kubeconfig",
         "capacity": _pairs({name: str(amount) for name, amount in spec.resources.items()}),
         "quota-namespace": sorted(spec.quota_namespaces),
         "provider-nodes": spec.provider_nodes.lower() if spec.provider_nodes != "Ignore" else "",
-        "label": _pairs({**spec.labels, PROVIDER_LABEL: spec.provider}),
+        "label": _pairs(spec.labels),
         "storage-class": _pairs(_classes(spec.classes.storage if spec.classes else ())),
         "taint": [taint_text(taint) for taint in spec.taints],
         "node-selector": _pairs(spec.node_selector),
@@ -39,7 +43,7 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "mode": "managed" if spec.mode == "Managed" else "",
         "pending-timeout": spec.pending_timeout or "",
     }
-    return {name: value for name, value in made.items() if value not in ("", [])}
+    return {name: value for name, value in made.items() if value not in ("", [], False)}
 
 
 def _classes(given: Iterable[ClassPair]) -> dict[str, str]:

@@ -9,8 +9,6 @@ FINALIZER = "offloading.isthmus.dev/drain"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 COMPONENT = "virtual-kubelet"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
-PROVIDER_LABEL = "offloading.isthmus.dev/provider"
-"""On the Node: whose capacity it is. Volumes are bound to it."""
 CONFIG_ANNOTATION = "offloading.isthmus.dev/config"
 """Digest of what the process was started with: another one is a new pod."""
 
@@ -28,6 +26,10 @@ class VirtualNodeSettings:
     """URL of this cluster's API server as pods reach it."""
     ca: bytes = field(repr=False)
     """CA of that server, PEM."""
+    declared: bool = False
+    """Whether NamespaceOffloadings say which namespaces go where; else pods of every namespace do."""
+    election_namespace: str = ""
+    """The provider's namespace with the Lease by which one virtual kubelet of several does what is namespace-wide."""
     options: tuple[tuple[str, object], ...] = ()
     """Options of `isthmus virtual-kubelet` that every virtual kubelet gets."""
 

@@ -7,8 +7,8 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from kube.events import EventRecorder
 from kube.resources import PODS
 from reflection.scheduling import names
 from reflection.scheduling.controller import NamespaceOffloadings
+from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.leadership import Alone
 from reflection.scheduling.webhook import WebhookSettings
 from tests.cluster.scheduling.conftest import Space, pod
@@ -74,6 +75,7 @@ def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPath
     kubectl.run("create", "namespace", "isthmus")
     kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/scheduling.yaml"))
     kubectl.apply(_binding("isthmus-manager-scheduling", MANAGER))
+    kubectl.run("create", "rolebinding", "test", "--role=isthmus-manager-scheduling", f"--user={MANAGER}")
     probe = ("auth", "can-i", "patch", "namespaceoffloadings.offloading.isthmus.dev", f"--as={MANAGER}")
     eventually(lambda: "yes" in kubectl.run(*probe), what="the manager's rights", timeout=LONG)
     file = tmp_path_factory.mktemp("manager") / "kubeconfig"
@@ -122,6 +124,7 @@ class Background:
                 await controller.synced()
                 self._started.set()
                 await self._stop.wait()
+        await asyncio.sleep(0.5)  # the connections' TLS goodbyes, which asyncio.run would cut off
 
 
 @pytest.fixture(scope="module")
@@ -333,10 +336,21 @@ def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
     pair.until("PodsPrepared", reason="AllPrepared")
 
 
-async def test_a_plain_pod_goes_where_its_namespace_says(pair: Pair, client: Client, settings: WebhookSettings) -> None:
+@pytest.fixture
+async def manager(manager_kubeconfig: Path) -> AsyncIterator[Client]:
+    """A client with the manager's rights."""
+    credentials = await config.load(kubeconfig=str(manager_kubeconfig))
+    async with Client.connect(credentials, name="consumer") as made:
+        yield made
+
+
+async def test_a_plain_pod_goes_where_its_namespace_says(
+    pair: Pair, client: Client, manager: Client, settings: WebhookSettings
+) -> None:
     """From the object by the label to the webhook, the scheduler and the provider; nobody edited the pod."""
     here = pair.here.kubectl
-    async with hook(client, settings):
+    usual = KeeperSettings(namespace="isthmus", endpoint=settings.keeper.endpoint)
+    async with hook(manager, replace(settings, keeper=usual)) as running_hook:
         await asyncio.to_thread(pair.here.offload, podStrategy="Remote")
         await asyncio.to_thread(pair.until, "Ready", reason="Offloaded")
 
@@ -351,6 +365,7 @@ async def test_a_plain_pod_goes_where_its_namespace_says(pair: Pair, client: Cli
         assert found["spec"]["nodeName"] == "virtual-1"
         assert await asyncio.to_thread(pair.provider.exists, "pod", "one")
         assert pair.condition("PodsPrepared")["status"] == "True"
+    await running_hook.webhook.keeper.unregister()
 
 
 def test_a_runtime_class_offloads_a_pod_without_a_webhook(pair: Pair) -> None:

@@ -35,10 +35,11 @@ def test_the_options_are_such_as_the_virtual_kubelet_takes(tmp_path: Any) -> Non
     file.write_text(render.objects(FULL, SETTINGS)[0]["data"]["options.yaml"])
     chosen = parse([f"--config={file}"], Options, command="virtual-kubelet", purpose="")
     assert chosen.node_name == "one"
-    assert chosen.consumer_id == "lab"
+    assert (chosen.consumer_id, chosen.provider) == ("lab", "north")
+    assert chosen.namespaces_from_objects is False
     assert chosen.capacity == ["cpu=8", "nvidia.com/gpu=2"]
     assert chosen.taint == ["gpu:NoSchedule", "a=b:NoExecute"]
-    assert (chosen.label, chosen.node_selector) == (["offloading.isthmus.dev/provider=north", "tier=gold"], ["pool=gpu"])
+    assert (chosen.label, chosen.node_selector) == (["tier=gold"], ["pool=gpu"])
     assert (chosen.pending_timeout, chosen.api_access, chosen.quota_namespace) == ("5m", "api:6443", ["x"])
 
 
