@@ -16,7 +16,7 @@ USAGE = """usage: isthmus COMMAND [options]
 
 commands:
   virtual-kubelet   run one virtual node
-  manager           run what turns isthmus' objects into virtual nodes; one Deployment in a cluster
+  manager           run what turns isthmus' objects into virtual nodes or consumers' pods; one Deployment in a cluster
   version           print the version
 
 `isthmus COMMAND --help` lists a command's options."""
@@ -47,9 +47,10 @@ def _virtual_kubelet(arguments: Sequence[str]) -> int:
 
 def _manager(arguments: Sequence[str]) -> int:
     from isthmus import manager  # noqa: PLC0415 - as above
+    from isthmus.modules.options import ManagerOptions  # noqa: PLC0415
 
-    purpose = "Run what turns isthmus' objects into virtual nodes."
-    return _run(arguments, manager.ManagerOptions, manager.run, command="manager", purpose=purpose)
+    purpose = "Run what turns isthmus' objects into virtual nodes, or into consumers' pods."
+    return _run(arguments, ManagerOptions, manager.run, command="manager", purpose=purpose)
 
 
 def _run(

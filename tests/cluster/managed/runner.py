@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from isthmus import logs
-from isthmus.manager import while_leading
+from isthmus.modules.parts import while_leading
 from kube import config
 from kube.client import Client
 from kube.election import LeaderElector

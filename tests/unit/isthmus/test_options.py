@@ -6,7 +6,7 @@ import pytest
 
 from deploy.lab.paths import ROOT
 from isthmus import options
-from isthmus.manager import ManagerOptions
+from isthmus.modules.options import ManagerOptions
 from isthmus.options import Options
 
 
