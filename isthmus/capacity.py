@@ -9,12 +9,12 @@ import prometheus_client
 from isthmus import own_use
 from isthmus.options import Options, OptionsError, pairs
 from kube.client import Client
+from kube.quantities import Quantity
 from reflection.forge import names
 from reflection.mapping import NamespaceMapping
 from reflection.offloading import Offloading
 from vk.node.capacity import FixedCapacity, QuotaCapacity
 from vk.node.inventory import Inventory
-from vk.node.quantities import Quantity
 
 
 def capacity_source(

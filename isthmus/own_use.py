@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kube.objects import Object
+from kube.podresources import Amounts, pod_amounts
+from kube.quantities import ZERO, Quantity
 from reflection.decode import decode_pod, terminal
-from vk.node.podresources import Amounts, pod_amounts
-from vk.node.quantities import ZERO, Quantity
 
 
 def of(pods: Iterable[Object]) -> Amounts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import prometheus_client
@@ -17,6 +17,7 @@ from kube.election import LeaderElector
 from kube.events import EventRecorder
 from kube.reflector import Reflector
 from kube.supervisor import Stage, Supervisor
+from reflection.managed.tenancy import Everyone, Tenants
 
 Work = Callable[[], Awaitable[None]]
 """Runs for ever."""
@@ -38,6 +39,8 @@ class Parts:
     elector: LeaderElector
     recorder: EventRecorder
     registry: prometheus_client.CollectorRegistry
+    tenants: Tenants = field(default_factory=Everyone)
+    """Who may have what here: for module `provider`, by one that is added before it."""
 
     def cache(self, name: str, reflector: Reflector[Any]) -> None:
         """Watch, in every replica; workers start when all is listed."""

@@ -10,7 +10,11 @@ from reflection.managed.settings import ManagedSettings
 async def add(parts: Parts) -> None:
     """What turns ShadowPods into pods and NamespaceMaps into namespaces."""
     provider = ManagedProvider(
-        parts.client, ManagedSettings(), check_leading=parts.elector.check, registry=parts.registry
+        parts.client,
+        ManagedSettings(),
+        tenants=parts.tenants,
+        check_leading=parts.elector.check,
+        registry=parts.registry,
     )
     for name, reflector in provider.caches():
         parts.cache(name, reflector)

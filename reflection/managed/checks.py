@@ -11,15 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kube.quantities import ZERO, Quantity, QuantityError
 from reflection.forge import fields, names
 from reflection.forge.fields import Rules, Treatment
 from reflection.forge.walk import is_set
 from reflection.managed import security
 from reflection.managed.names import APPLIED, SHADOW_LABEL
 from reflection.managed.settings import Limits
+from reflection.managed.usage import usage
 
 Json = Mapping[str, Any]
 
+PLATFORM_KEYS: Final = frozenset({"kubernetes.io/os", "kubernetes.io/arch"})
 DEFAULT_ACCOUNT: Final = "default"
 _OWN_LABELS: Final = frozenset({names.NODE_LABEL, names.CONSUMER_LABEL})
 """Labels of isthmus that a consumer may send; the provider sets the second itself."""
@@ -46,7 +49,7 @@ class Violation:
 
 def check(pod: Json, *, consumer_id: str, limits: Limits) -> list[Violation]:
     """All that is wrong with a pod, `{metadata: {labels, annotations}, spec}`, in the order of its fields."""
-    return list(_all(pod, consumer_id, limits))
+    return list(_all(pod, consumer_id, limits)) or list(_size(_object(pod.get("spec")), limits))
 
 
 def _all(pod: Json, consumer_id: str, limits: Limits) -> Iterator[Violation]:
@@ -55,6 +58,9 @@ def _all(pod: Json, consumer_id: str, limits: Limits) -> Iterator[Violation]:
     yield from _annotations(_object(metadata.get("annotations")), limits)
     yield from _follow(spec, fields.POD_SPEC, "spec", skip=_CHECKED_HERE)
     yield from _identity(spec, limits)
+    yield from _nodes(spec, limits)
+    if not all(isinstance(part, Mapping) for part in _parts(spec.get("resources"))):
+        yield Violation("spec.resources", "is no mapping")
     yield from _follow(_object(spec.get("affinity")), fields.AFFINITY, "spec.affinity")
     yield from _volumes(spec.get("volumes"))
     yield from _violations(security.pod(spec, "spec"))
@@ -110,6 +116,39 @@ def _identity(spec: Json, limits: Limits) -> Iterator[Violation]:
         yield Violation("spec.priorityClassName", f"{priority!r} is not among the classes that the provider allows")
     if (runtime := spec.get("runtimeClassName")) and str(runtime) not in limits.runtime_classes:
         yield Violation("spec.runtimeClassName", f"{runtime!r} is not among the classes that the provider allows")
+
+
+def _nodes(spec: Json, limits: Limits) -> Iterator[Violation]:
+    """By which of the provider's node labels a pod chooses."""
+    if limits.node_labels is None:
+        return
+    why = "nodes may not be selected by this label; the provider allows "
+    allowed = limits.node_labels | PLATFORM_KEYS
+    for key in _object(spec.get("nodeSelector")):
+        if key not in allowed:
+            yield Violation(f"spec.nodeSelector[{key}]", why + ", ".join(sorted(allowed)))
+    required = _object(_object(spec.get("affinity")).get("nodeAffinity"))
+    terms = _object(required.get("requiredDuringSchedulingIgnoredDuringExecution")).get("nodeSelectorTerms")
+    for index, term in enumerate(_objects(terms)):
+        for kind in ("matchExpressions", "matchFields"):
+            for number, wanted in enumerate(_objects(term.get(kind))):
+                if wanted.get("key") not in allowed:
+                    path = f"spec.affinity.nodeAffinity.nodeSelectorTerms[{index}].{kind}[{number}]"
+                    yield Violation(path, why + ", ".join(sorted(allowed)))
+
+
+def _size(spec: Json, limits: Limits) -> Iterator[Violation]:
+    """How much one pod may ask for. Only of a pod that is well-formed."""
+    if not limits.pod_resources:
+        return
+    try:
+        asked = usage(spec).requests
+    except QuantityError as error:
+        yield Violation("spec.containers", str(error))
+        return
+    for name, most in limits.pod_resources.items():
+        if asked.get(name, ZERO) > Quantity.parse(most):
+            yield Violation("spec.containers", f"the pod requests {asked[name]} of {name}, and one may have {most}")
 
 
 def _volumes(volumes: object) -> Iterator[Violation]:

@@ -27,6 +27,7 @@ from reflection.managed import naming
 from reflection.managed.names import MAP_ANNOTATION, MAP_FINALIZER, consumer_of, user
 from reflection.managed.naming import DeniedError
 from reflection.managed.settings import ManagedSettings
+from reflection.managed.tenancy import Tenants
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class NamespaceMaps:
         self,
         client: Client,
         settings: ManagedSettings,
+        tenants: Tenants,
         *,
         maps: Store[NamespaceMap],
         now: Callable[[], str],
@@ -54,6 +56,7 @@ class NamespaceMaps:
     ) -> None:
         self._client = client
         self._settings = settings
+        self._tenants = tenants
         self._maps = maps
         self._now = now
         self._check_leading = check_leading
@@ -111,7 +114,7 @@ class NamespaceMaps:
                 "labels": {
                     names.MANAGED_BY_LABEL: names.MANAGED_BY,
                     names.CONSUMER_LABEL: names.label_value(consumer_id),
-                    "pod-security.kubernetes.io/enforce": self._settings.pod_security,
+                    "pod-security.kubernetes.io/enforce": self._tenants.limits(consumer_id).pod_security,
                 },
                 "annotations": {
                     names.ORIGIN_NAMESPACE: asked.metadata.name,

@@ -17,9 +17,11 @@ from reflection.forge import changes as forge_changes
 from reflection.forge import metadata, names, sanitise
 from reflection.forge.model import Changes
 from reflection.managed.names import APPLIED, POD_FINALIZER, SHADOW_LABEL
+from reflection.managed.settings import Limits
 
 Json = dict[str, Any]
 
+NO_LIMITS: Final = Limits()
 LOST: Final = "RemotePodLost"
 """Reason of a pod that must not run twice and vanished; consumers use it too."""
 
@@ -34,7 +36,14 @@ def template(shadow: ShadowPod) -> Json:
     }
 
 
-def forge(shadow: ShadowPod, pod: Json, *, consumer_id: str, restart_base: Mapping[str, int] | None = None) -> Json:
+def forge(
+    shadow: ShadowPod,
+    pod: Json,
+    *,
+    consumer_id: str,
+    limits: Limits = NO_LIMITS,
+    restart_base: Mapping[str, int] | None = None,
+) -> Json:
     """The pod to create for a ShadowPod; `pod` is its checked template. What isthmus relies on is set here.
 
     `restart_base` are restarts by container that an earlier pod of the same ShadowPod had.
@@ -42,6 +51,8 @@ def forge(shadow: ShadowPod, pod: Json, *, consumer_id: str, restart_base: Mappi
     meta, spec = shadow.metadata, dict(pod["spec"])
     spec.pop("ephemeralContainers", None)  # added by their subresource
     spec.update(automountServiceAccountToken=False, enableServiceLinks=False)
+    if limits.node_selector:
+        spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), **limits.node_selector}
     annotations = _annotations(pod)
     if restart_base:
         annotations[names.RESTART_BASE] = msgspec.json.encode(restart_base).decode()

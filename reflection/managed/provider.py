@@ -20,12 +20,15 @@ from kube.resources import NAMESPACES, PODS
 from kube.store import Change, Key
 from reflection.decode import starting
 from reflection.forge import names
-from reflection.managed.names import SHADOW_LABEL
+from reflection.managed.admission import Admission
+from reflection.managed.names import SHADOW_LABEL, tenant_namespace
 from reflection.managed.namespace_maps import NamespaceMaps
 from reflection.managed.reports import Reporter
 from reflection.managed.settings import ManagedSettings
 from reflection.managed.shadow_pods import ShadowPods
+from reflection.managed.tenancy import Everyone, Tenants
 
+EVERYONE = Everyone()
 START_DELAY = 0.1
 """Seconds that a change of a pod that is not Running yet waits for the next one."""
 Task = tuple[str, Callable[[], Awaitable[None]]]
@@ -47,6 +50,7 @@ class ManagedProvider:
         client: Client,
         settings: ManagedSettings,
         *,
+        tenants: Tenants = EVERYONE,
         check_leading: Callable[[], None] = lambda: None,
         now: Callable[[], str] = utc_now,
         registry: prometheus_client.CollectorRegistry | None = None,
@@ -67,16 +71,20 @@ class ManagedProvider:
             on_change=self._shadow_changed,
         )
         self.pods: Reflector[Object] = reflect(PODS, Object, label_selector=SHADOW_LABEL, on_change=self._pod_changed)
+        self._admission = Admission(tenants, pods=self.pods.store)
         shadow_pods = ShadowPods(
             client,
-            settings,
+            tenants,
+            admission=self._admission,
             shadows=self.shadows.store,
             pods=self.pods.store,
             namespaces=self.namespaces.store,
             reporter=Reporter(client, now=now),
             check_leading=check_leading,
         )
-        namespace_maps = NamespaceMaps(client, settings, maps=self.maps.store, now=now, check_leading=check_leading)
+        namespace_maps = NamespaceMaps(
+            client, settings, tenants, maps=self.maps.store, now=now, check_leading=check_leading
+        )
         self.shadow_controller: Controller[Key] = Controller(
             "shadow-pods", shadow_pods.reconcile, concurrency=concurrency, registry=registry
         )
@@ -96,6 +104,17 @@ class ManagedProvider:
     def workers(self) -> Iterable[Task]:
         """What decides and writes: run it while leading."""
         return (("shadow pods", self.shadow_controller.run), ("namespace maps", self.map_controller.run))
+
+    def tenant_changed(self, consumer_id: str) -> None:
+        """What a consumer may have has changed: look at what waits, and at its namespaces."""
+        for namespace in self.namespaces.store.values():
+            if namespace.metadata.labels.get(names.CONSUMER_LABEL) == names.label_value(consumer_id):
+                for shadow in self.shadows.store.by_index("namespace", namespace.metadata.name):
+                    if not shadow.status.phase:
+                        self.shadow_controller.queue.add(shadow.metadata.key)
+        for asked in self.maps.store.values():
+            if asked.metadata.namespace == tenant_namespace(consumer_id):
+                self.map_controller.queue.add(asked.metadata.key)
 
     # -- what wakes what
 
@@ -122,6 +141,7 @@ class ManagedProvider:
                 self.map_controller.queue.add(asked.metadata.key)
 
     def _pod_changed(self, change: Change[Object]) -> None:
+        self._admission.pod_changed(change)
         delay = START_DELAY if change.new is not None and starting(change.new) else 0.0
         self.shadow_controller.queue.add(change.key, delay=delay, priority=_priority(change.initial))
 

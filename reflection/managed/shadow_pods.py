@@ -32,12 +32,13 @@ from reflection.forge import names
 from reflection.ledger import Ledger
 from reflection.managed import pod as forging
 from reflection.managed import refusals
+from reflection.managed.admission import Admission
 from reflection.managed.checks import check
 from reflection.managed.names import POD_FINALIZER, SHADOW_FINALIZER
 from reflection.managed.pod import Course, Json, Verdict
 from reflection.managed.refusals import Refusal
 from reflection.managed.reports import Reporter
-from reflection.managed.settings import ManagedSettings
+from reflection.managed.tenancy import Tenants
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +70,9 @@ class ShadowPods:
     def __init__(
         self,
         client: Client,
-        settings: ManagedSettings,
+        tenants: Tenants,
         *,
+        admission: Admission,
         shadows: Store[ShadowPod],
         pods: Store[Object],
         namespaces: Store[Object],
@@ -78,7 +80,8 @@ class ShadowPods:
         check_leading: Callable[[], None],
     ) -> None:
         self._client = client
-        self._settings = settings
+        self._tenants = tenants
+        self._admission = admission
         self._shadows = shadows
         self._pods = pods
         self._namespaces = namespaces
@@ -111,6 +114,7 @@ class ShadowPods:
     def _forget(self, key: Key) -> None:
         self._ledger.forget(key)
         self._memory.pop(key, None)
+        self._admission.release(key)
 
     def _remember(self, key: Key) -> Memory:
         return self._memory.setdefault(key, Memory())
@@ -148,7 +152,7 @@ class ShadowPods:
         return await self._create(key, fresh, asked, consumer_id)
 
     def _check(self, asked: Json, consumer_id: str) -> Refusal | None:
-        violations = check(asked, consumer_id=consumer_id, limits=self._settings.limits)
+        violations = check(asked, consumer_id=consumer_id, limits=self._tenants.limits(consumer_id))
         return refusals.forbidden(violations) if violations else None
 
     async def _consumer(self, namespace: str) -> str | None:
@@ -182,19 +186,30 @@ class ShadowPods:
         return self._remember(key).unstarted != earlier
 
     async def _create(self, key: Key, shadow: ShadowPod, asked: Json, consumer_id: str) -> Result | None:
+        refusal = await self._admission.admit(key, asked, consumer_id=consumer_id)
+        if refusal is not None:
+            return await self._refuse(shadow, refusal)
         memory = self._remember(key)
-        body = forging.forge(shadow, asked, consumer_id=consumer_id, restart_base=memory.restarts)
+        body = forging.forge(
+            shadow,
+            asked,
+            consumer_id=consumer_id,
+            limits=self._tenants.limits(consumer_id),
+            restart_base=memory.restarts,
+        )
         self._check_leading()
         try:
             created = await self._client.create(PODS, body, namespace=key[0], decode=Object)
         except ApiError as error:
             if error.already_exists:
                 return await self._taken(key, shadow)
-            if refusals.is_too_early(error):
-                return Result(requeue_after=EARLY_RETRY)
             if error.retryable:
                 raise
+            self._admission.release(key)
+            if refusals.is_too_early(error):
+                return Result(requeue_after=EARLY_RETRY)
             return await self._refuse(shadow, refusals.of(error))
+        self._admission.made(key, created.metadata)
         entry = self._ledger[key]
         entry.assumed, entry.assumed_at = created, time.monotonic()
         memory.made_at = entry.assumed_at
@@ -208,9 +223,11 @@ class ShadowPods:
             return Result(requeue_after=0.0)
         owner = forging.made_for(found.metadata)
         if owner == shadow.metadata.uid:
+            self._admission.made(key, found.metadata)
             entry = self._ledger[key]
             entry.assumed, entry.assumed_at = found, time.monotonic()
             return Result(requeue_after=0.0)
+        self._admission.release(key)
         if owner:
             await self._bereaved(key, found)
             return Result(requeue_after=BLOCKED_RETRY)
@@ -257,31 +274,43 @@ class ShadowPods:
         if refusal is not None:
             return refusal
         known = self._reporter.problem(shadow)
-        if known is None:
-            for subresource, patch in (("ephemeralcontainers", found.ephemeral), ("resize", found.resize)):
-                known = known or (await self._change(running, patch, subresource) if patch is not None else None)
+        if known is None and found.ephemeral is not None:
+            known = await self._change(running, found.ephemeral, "ephemeralcontainers")
+        if known is None and found.resize is not None:
+            known = await self._resize(key, asked, running, found.resize, consumer_id=consumer_id)
         if found.patch is not None:
             refused = await self._change(running, found.patch, None)
             known = known or refused
         return known
+
+    async def _resize(self, key: Key, asked: Json, running: Json, patch: Json, *, consumer_id: str) -> Refusal | None:
+        refusal = await self._admission.admit(key, asked, consumer_id=consumer_id, grows=True)
+        if refusal is None:
+            refusal = await self._change(running, patch, "resize")
+            if refusal is not None:
+                self._admission.release(key)
+        return refusal
 
     async def _change(self, running: Json, patch: Json, subresource: str | None) -> Refusal | None:
         meta = running["metadata"]
         body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": meta["uid"]}}
         self._check_leading()
         try:
-            await self._client.patch(
+            changed = await self._client.patch(
                 PODS,
                 body,
                 name=meta["name"],
                 namespace=meta["namespace"],
                 subresource=subresource,
                 kind=PatchType.STRATEGIC,
+                decode=Object,
             )
         except ApiError as error:
             if error.retryable or error.status == 409 or error.not_found:
                 raise
             return refusals.change(error)
+        if subresource == "resize":
+            self._admission.made((meta["namespace"], meta["name"]), changed.metadata)
         return None
 
     # -- the end

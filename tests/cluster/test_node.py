@@ -20,6 +20,7 @@ from deploy.lab.faults import API_SERVER, Faults
 from deploy.lab.lab import Lab
 from kube import config
 from kube.client import Client
+from kube.quantities import Quantity
 from vk.node import certificate
 from vk.node.capacity import FixedCapacity, QuotaCapacity
 from vk.node.certificate import CertificateManager
@@ -29,7 +30,6 @@ from vk.node.csr import Names
 from vk.node.discovery import discover
 from vk.node.lease import LeaseKeeper
 from vk.node.ping import ProviderPing
-from vk.node.quantities import Quantity
 from vk.node.settings import NodeSettings, parse_resources
 
 pytestmark = pytest.mark.timeout(180)

@@ -13,11 +13,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from kube.client import Client
+from kube.quantities import ZERO, Quantity, QuantityError
 from kube.reflector import Reflector
 from kube.resources import RESOURCE_QUOTAS
 from kube.store import Change
 from vk.node.objects import Quota
-from vk.node.quantities import ZERO, Quantity, QuantityError
 from vk.node.signals import Notifier
 
 Amounts = Mapping[str, Quantity]

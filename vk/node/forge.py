@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from kube.quantities import Quantity, QuantityError
 from vk.node.objects import Node, NodeAddress, NodeCondition
-from vk.node.quantities import Quantity, QuantityError
 from vk.node.settings import APPLIED_ANNOTATION, DEFAULT_TAINT, MARKER_LABEL, NodeSettings
 from vk.node.signals import Condition, Verdict
 

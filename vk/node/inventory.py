@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from kube.client import Client
 from kube.objects import Metadata, Object
+from kube.podresources import Amounts, pod_amounts
+from kube.quantities import ZERO, Quantity, QuantityError
 from kube.reflector import Reflector
 from kube.resources import NODES, PODS
 from kube.store import Change, Key
 from vk.node.objects import Node
-from vk.node.podresources import Amounts, pod_amounts
-from vk.node.quantities import ZERO, Quantity, QuantityError
 from vk.node.signals import Notifier
 
 LARGEST_ANNOTATION = "offloading.isthmus.dev/largest-node"

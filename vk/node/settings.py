@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vk.node.quantities import Quantity, QuantityError
+from kube.quantities import Quantity, QuantityError
 
 MARKER_LABEL = "offloading.isthmus.dev/node"
 APPLIED_ANNOTATION = "offloading.isthmus.dev/applied"

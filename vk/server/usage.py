@@ -18,8 +18,8 @@ import msgspec
 import structlog
 
 from kube.errors import KubeError
+from kube.quantities import Quantity, QuantityError
 from kube.resources import POD_METRICS, Resource
-from vk.node.quantities import Quantity, QuantityError
 from vk.server.interfaces import MeasuredPod, StatsSource
 from vk.server.self_usage import SelfUsage
 

@@ -6,7 +6,7 @@ import msgspec
 
 from isthmus import own_use
 from kube.objects import Metadata, Object
-from vk.node.quantities import Quantity
+from kube.quantities import Quantity
 
 
 def container(cpu: str, **fields: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube.quantities import ZERO, Quantity
 from vk.node.capacity import left_in, node_resource, together
 from vk.node.objects import Quota
-from vk.node.quantities import ZERO, Quantity
 
 
 def _quota(hard: Mapping[str, str], used: Mapping[str, str] | None = None, **spec: object) -> Quota:

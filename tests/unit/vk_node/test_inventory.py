@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from kube.quantities import Quantity
 from vk.node import inventory
 from vk.node.inventory import Use
 from vk.node.objects import Node
-from vk.node.quantities import Quantity
 
 READY = [{"type": "Ready", "status": "True"}]
 

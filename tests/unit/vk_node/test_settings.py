@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from vk.node.quantities import Quantity
+from kube.quantities import Quantity
 from vk.node.settings import DEFAULT_TAINT, NodeSettings, SettingsError, Taint, label_allowed, parse_resources
 
 

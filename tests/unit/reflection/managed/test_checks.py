@@ -1,5 +1,6 @@
 """What a consumer's pod may not ask for: every case a violation that names its field, and an honest pod none."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube.quantities import QuantityError
 from reflection.forge.model import ForgeContext
 from reflection.forge.pod import forge_pod
 from reflection.managed.checks import check
 from reflection.managed.settings import Limits
+from reflection.managed.usage import usage
 
 Json = dict[str, Any]
 NONE = Limits()
@@ -188,4 +191,40 @@ known = st.sampled_from(
 )
 def test_a18_whatever_comes_is_judged_and_never_crashes(spec: Json) -> None:
     plain = msgspec.json.decode(msgspec.json.encode(spec))
-    assert isinstance(check({"metadata": {}, "spec": plain}, consumer_id="blue", limits=Limits()), list)
+    for limits in (NONE, Limits(node_labels=frozenset(), pod_resources={"cpu": "1"})):
+        if not check({"metadata": {}, "spec": plain}, consumer_id="blue", limits=limits):
+            with contextlib.suppress(QuantityError):
+                usage(plain)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"nodeSelector": {"pool": "gpu"}}, "spec.nodeSelector[pool]"),
+        (
+            {
+                "affinity": {
+                    "nodeAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "Exists"}]}]
+                        }
+                    }
+                }
+            },
+            "spec.affinity.nodeAffinity.nodeSelectorTerms[0].matchExpressions[0]",
+        ),
+        (container(resources={"requests": {"cpu": "5"}}), "spec.containers"),
+        (container(resources={"limits": {"cpu": "5"}}), "spec.containers"),
+        (container(resources={"requests": {"cpu": "much"}}), "spec.containers"),
+        ({"resources": "all"}, "spec.resources"),
+    ],
+)
+def test_nodes_and_sizes_are_limited_where_the_provider_says_so(spec: Json, field: str) -> None:
+    tight = Limits(node_labels=frozenset({"zone"}), pod_resources={"cpu": "4"})
+    assert found(spec, limits=tight) == [field]
+
+
+def test_what_the_limits_allow_passes() -> None:
+    tight = Limits(node_labels=frozenset({"zone"}), pod_resources={"cpu": "4"})
+    spec = {"nodeSelector": {"zone": "a", "kubernetes.io/os": "linux"}, **container(resources={"limits": {"cpu": "4"}})}
+    assert found(spec, limits=tight) == []

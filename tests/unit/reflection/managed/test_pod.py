@@ -9,6 +9,7 @@ from api.offloading.shadow_pod import ShadowPod
 from reflection.managed import pod as forging
 from reflection.managed.names import APPLIED
 from reflection.managed.pod import Course
+from reflection.managed.settings import Limits
 
 Json = dict[str, Any]
 CONSUMER = "offloading.isthmus.dev/consumer"
@@ -47,6 +48,12 @@ def test_a27_what_isthmus_relies_on_is_set_by_the_provider() -> None:
     assert made["metadata"]["finalizers"] == [SHADOW]
     assert made["spec"]["automountServiceAccountToken"] is False
     assert "ephemeralContainers" not in made["spec"]
+
+
+def test_a_consumer_that_is_confined_to_nodes_can_choose_no_others() -> None:
+    asked = shadow(nodeSelector={"pool": "all", "kubernetes.io/arch": "arm64"})
+    made = forged(asked, limits=Limits(node_selector={"pool": "blue"}))
+    assert made["spec"]["nodeSelector"] == {"pool": "blue", "kubernetes.io/arch": "arm64"}
 
 
 def test_nothing_is_passed_on_to_a_pod_as_it_was_made_whatever_admission_did_to_it() -> None:

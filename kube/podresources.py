@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vk.node.quantities import ZERO, Quantity
+from kube.quantities import ZERO, Quantity
 
 Amounts = dict[str, Quantity]
 

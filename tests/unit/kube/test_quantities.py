@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vk.node.quantities import Notation, Quantity, QuantityError
+from kube.quantities import Notation, Quantity, QuantityError
 
 _FACTORS = {
     "n": Fraction(1, 10**9),
