@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from api.offloading.definitions import DEFINITIONS
+from api.definitions import DEFINITIONS
 from deploy.crds import pages
 from deploy.lab.paths import ROOT
 from kube import crd

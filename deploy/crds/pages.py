@@ -37,7 +37,7 @@ def page(definition: Definition) -> str:
         "|---|---|---|---|",
         *_rows(schema, ""),
     ]
-    if rules := list(_rules(schema)):
+    if rules := list(dict.fromkeys(_rules(schema))):
         lines += ["", "## What is refused", *(f"- {text}" for text in rules)]
     return "\n".join(lines) + "\n"
 
@@ -75,5 +75,7 @@ def _kind(part: Json) -> str:
 def _rules(schema: Json) -> Iterator[str]:
     for one in schema.get("x-kubernetes-validations", ()):
         yield one["message"]
+    if "items" in schema:
+        yield from _rules(schema["items"])
     for part in schema.get("properties", {}).values():
         yield from _rules(part)

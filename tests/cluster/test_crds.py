@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from api.definitions import DEFINITIONS
 from deploy.lab.cluster import LabCluster
 from deploy.lab.paths import ROOT
 from tests.kubectl import Kubectl, KubectlError, eventually
@@ -20,7 +21,7 @@ def kubectl(consumer: LabCluster) -> Kubectl:
     made.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/crds"))
     made.run("wait", "--for=condition=Established", "-k", str(ROOT / "deploy/crds"))
     # The API server serves a new kind a moment after it said Established.
-    for plural in ("virtualnodes", "namespaceoffloadings", "namespacemaps", "shadowpods"):
+    for plural in (definition.resource.plural for definition in DEFINITIONS):
         eventually(lambda plural=plural: made.run("get", plural, "-A") is not None, what=plural)  # type: ignore[misc]
     return made
 
@@ -39,6 +40,24 @@ def offloading(name: str = "offloading", **spec: Any) -> dict[str, Any]:
         "apiVersion": "offloading.isthmus.dev/v1alpha1",
         "kind": "NamespaceOffloading",
         "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def peering(name: str = "north", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.isthmus.dev/v1alpha1",
+        "kind": "NetworkPeering",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def external(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.isthmus.dev/v1alpha1",
+        "kind": "ExternalAddress",
+        "metadata": {"name": "database"},
         "spec": spec,
     }
 
@@ -80,6 +99,80 @@ def test_each_example_applies_twice_and_goes(kubectl: Kubectl, file: Any) -> Non
 def test_a_mistake_is_refused_and_says_what_to_do(kubectl: Kubectl, manifest: dict[str, Any], said: str) -> None:
     with pytest.raises(KubectlError, match=said):
         dry(kubectl, manifest)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "said"),
+    [
+        ("0.0.0.0/0", "a default route, or half of one"),
+        ("::/0", "a default route, or half of one"),
+        ("128.0.0.0/1", "a default route, or half of one"),
+        ("127.0.0.0/8", "no loopback"),
+        ("::1/128", "no loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("169.0.0.0/8", "link-local"),
+        ("fe80::/64", "link-local"),
+        ("fe00::/8", "link-local"),
+        ("224.0.0.0/8", "multicast"),
+        ("ff02::/16", "multicast"),
+        ("240.0.0.0/8", "reserved"),
+        ("0.0.0.0/8", "unspecified"),
+        ("10.0.0.1/16", "no bits set behind its prefix"),
+        ("10.0.0.0", "must be a network"),
+        ("::ffff:10.0.0.0/112", "must be a network"),
+        ("010.0.0.0/16", "must be a network"),
+    ],
+)
+@pytest.mark.parametrize("field", ["podCIDRs", "serviceCIDRs", "externalCIDRs"])
+def test_a40_a_peer_cannot_announce_what_is_no_networks_of_pods(
+    kubectl: Kubectl, field: str, cidr: str, said: str
+) -> None:
+    with pytest.raises(KubectlError, match=said):
+        dry(kubectl, peering(peer={field: [cidr]}))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (peering(peer={"publicKey": "c2hvcnQ="}), "32 bytes in base64"),
+        (peering(peer={"endpoints": ["north"]}), "must be host:port"),
+        (peering(peer={"endpoints": ["fd00::1:51820"]}), "must be host:port"),
+        (peering(remap=[{"cidr": "10.0.0.0/16", "seenAs": "10.1.0.0/17"}]), "must have the prefix length"),
+        (peering(remap=[{"cidr": "10.0.0.0/64", "seenAs": "fd00::/64"}]), "must be a network"),
+        (peering(remap=[{"cidr": "10.0.0.0/16", "seenAs": "10.1.0.0/16"}] * 2), "Duplicate value"),
+        (peering(peer={"podCIDRs": ["10.0.0.0/16"] * 2}), "Duplicate value"),
+        (peering(peer={"podCIDRs": [f"10.{n}.0.0/16" for n in range(17)]}), "at most 16"),
+        (peering(technology="None", mtu=1400), "mtu must not be given"),
+        (peering(technology="IPsec"), "spec.technology"),
+        (peering(mtu=1000), "spec.mtu"),
+        (peering(port=0), "spec.port"),
+        (peering(trafficPolicy="All"), "spec.trafficPolicy"),
+        (peering(name="n" * 41), "at most 40 characters"),
+        (external(), "address: Required value"),
+        (external(address="127.0.0.1"), "no loopback"),
+        (external(address="169.254.169.254"), "link-local"),
+        (external(address="db.example.org"), "must be an IP address"),
+    ],
+)
+def test_a_mistake_in_the_network_is_refused_and_says_what_to_do(
+    kubectl: Kubectl, manifest: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(KubectlError, match=said):
+        dry(kubectl, manifest)
+
+
+def test_both_halves_of_a_network_peering_can_have_owners_of_their_own(kubectl: Kubectl) -> None:
+    """The exchange writes `peer`, a person writes `local`; neither takes the other's away."""
+    ours, theirs = peering(local={"podCIDRs": ["10.0.0.0/16"]}), peering(peer={"podCIDRs": ["10.0.0.0/16"]})
+    try:
+        for manifest, manager in ((ours, "us"), (theirs, "them"), (ours, "us")):
+            text = json.dumps(manifest)
+            kubectl.run("apply", "--server-side", f"--field-manager={manager}", "-f", "-", stdin=text)
+        found = kubectl.get("networkpeering", "north")["spec"]
+        assert found["local"] == {"podCIDRs": ["10.0.0.0/16"]}
+        assert found["peer"] == {"podCIDRs": ["10.0.0.0/16"]}
+    finally:
+        kubectl.run("delete", "networkpeering", "north")
 
 
 def test_what_may_not_change_says_so(kubectl: Kubectl) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.offloading.definitions import DEFINITIONS
+from api.definitions import DEFINITIONS
 from deploy.crds.__main__ import files
 from kube import crd
 from kube.crd import Definition

@@ -1,0 +1,8 @@
+"""The kinds of all groups: what CustomResourceDefinitions and the pages about objects are made of."""
+
+from __future__ import annotations
+
+from api.networking import definitions as networking
+from api.offloading import definitions as offloading
+
+DEFINITIONS = (*offloading.DEFINITIONS, *networking.DEFINITIONS)
