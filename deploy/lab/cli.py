@@ -12,6 +12,7 @@ from deploy.lab import approver, binaries, gomod, isthmus_image, lab, packages
 from deploy.lab.api import Api
 from deploy.lab.console import say
 from deploy.lab.errors import LabError
+from deploy.lab.guest import boot
 from deploy.lab.pki import PairFiles
 from deploy.lab.settings import LabSettings
 
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     kubectl = add("kubectl", _kubectl, "print the path of a kubectl (1.29: a released one; 1.34.4: the lab's own)")
     kubectl.add_argument("version")
     add("image", _image, "make the image of isthmus from the checkout and print its docker-archive's path")
+    guest = add("guest", _guest, "run a command in a guest with Debian's kernel (kernel WireGuard, GENEVE)")
+    guest.add_argument("--timeout", type=float, default=600.0, help="seconds")
+    guest.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     unit = add("unit", _unit, "stop, start, pause, resume or restart a program of a cluster")
     unit.add_argument("action", choices=["stop", "kill", "start", "pause", "resume", "restart"])
     unit.add_argument("cluster")
@@ -62,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings() -> LabSettings:
     return LabSettings.from_env(os.environ)
+
+
+def _guest(options: argparse.Namespace) -> None:
+    words = [word for word in options.words if word != "--"] or ["uname", "-a"]
+    if (code := boot.run(words, timeout=options.timeout, tell=print)) != 0:
+        raise LabError(f"the guest's command ended with exit code {code}")
 
 
 def _ensure(_: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,20 +25,33 @@ _NODE = {
     str(BUSYBOX): "busybox-static",
     "iptables": "iptables",
 }
+_GUEST = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "dpkg-deb": "dpkg"}
 
 
 def missing(*, nodes: bool) -> list[str]:
     """The Debian packages yet to be installed for a lab with or without real nodes."""
-    wanted = _CONTROL_PLANE | (_NODE if nodes else {})
-    return sorted({package for program, package in wanted.items() if not _present(program)})
+    return _missing(_CONTROL_PLANE | (_NODE if nodes else {}))
 
 
 def ensure(*, nodes: bool) -> None:
     """Install what is missing with apt-get, saying so; LabError if that cannot be done."""
-    if not missing(nodes=nodes):
+    _ensure(_CONTROL_PLANE | (_NODE if nodes else {}))
+
+
+def ensure_guest() -> None:
+    """As `ensure`, for guests with a kernel of their own."""
+    _ensure(_GUEST)
+
+
+def _missing(wanted: Mapping[str, str]) -> list[str]:
+    return sorted({package for program, package in wanted.items() if not _present(program)})
+
+
+def _ensure(wanted: Mapping[str, str]) -> None:
+    if not _missing(wanted):
         return
     with locks.hold("apt", waiting="another process installs Debian packages, waiting"):
-        packages = missing(nodes=nodes)
+        packages = _missing(wanted)
         if not packages:
             return
         if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -47,7 +60,7 @@ def ensure(*, nodes: bool) -> None:
         with long_step(f"installing Debian packages: {' '.join(packages)}"), _no_service_starts():
             run(["apt-get", "-qq", "update"], env=env, timeout=300)
             run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages], env=env, timeout=900)
-        if still := missing(nodes=nodes):
+        if still := _missing(wanted):
             raise LabError(f"installed, yet still missing: {' '.join(still)}")
 
 
