@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from deploy.lab import paths
@@ -64,8 +64,9 @@ class LabSettings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabSettings:
-        """The inverse of to_dict."""
-        return cls(**data)
+        """The inverse of to_dict, without what a later version of the lab wrote: its labs may stand beside ours."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the instance's state file."""

@@ -32,6 +32,11 @@ def test_every_variable_is_read() -> None:
     assert LabSettings.from_dict(settings.to_dict()) == settings
 
 
+def test_a_lab_of_a_later_version_beside_ours_does_no_harm() -> None:
+    settings = LabSettings(name="two", kwok=3)
+    assert LabSettings.from_dict({**settings.to_dict(), "invented": "later"}) == settings
+
+
 @pytest.mark.parametrize(
     "env",
     [
