@@ -56,7 +56,7 @@ class Trace:
 def assert_as(before: Trace, name: str) -> None:
     """The machine is as it was; other labs that come or go at this very moment may take a second look."""
     with contextlib.suppress(LabError):
-        wait_until(lambda: Trace.of(name) == before, what="the same traces", timeout=5)
+        wait_until(lambda: Trace.of(name) == before, what="the same traces", timeout=30)
     assert Trace.of(name) == before
 
 

@@ -19,12 +19,11 @@ from deploy.lab.relay import Relay
 from deploy.lab.settings import LabSettings
 from tests.cluster.faults import proxies, world
 from tests.cluster.faults.proxies import Proxy
-from tests.cluster.faults.world import CONSUMER_ID, World
+from tests.cluster.faults.world import CONSUMER_ID, DELAY, World
 
 SPOILED, DIRECT = "spoiled", "direct"
 _HERE = Path(__file__).parent
 _FAKE_NODES = 2
-_DELAY = 0.1
 _OPTIONS = ["--namespace-linger=30"]
 
 
@@ -46,7 +45,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def between(lab: Lab) -> Iterator[tuple[Proxy, Proxy, Relay]]:
     """Proxies before the consumer and the provider, and a slow relay to the provider."""
-    with proxies.running(lab, node=SPOILED, consumer_id=CONSUMER_ID, delay=_DELAY) as made:
+    with proxies.running(lab, node=SPOILED, consumer_id=CONSUMER_ID, delay=DELAY) as made:
         yield made
 
 

@@ -1,12 +1,12 @@
 """Faults of single pods: deleted behind our back, replaced by a namesake, or poisoned."""
 
 import base64
-import time
+import itertools
 from math import inf
 
 from deploy.lab.proxy import rules
 from deploy.lab.proxy.rules import AlterEvents, Event
-from tests.cluster.faults.world import MERGE, Json, World
+from tests.cluster.faults.world import DELAY, MERGE, Json, World
 
 
 def test_f29_i2_a_namesake_waits_until_its_predecessor_is_gone(spoiled: World) -> None:
@@ -176,17 +176,14 @@ def test_a_field_that_the_provider_does_not_know_is_told_on_the_pod(spoiled: Wor
 
 
 def test_f36_a_far_provider_costs_latency_and_not_throughput(slow: World) -> None:
-    """Every request takes two crossings of 0.1 s: one after the other, thirty pods alone would take six seconds each
-    way; together they take a few crossings."""
+    """Every request takes two crossings of 0.1 s, so that creations one after the other could not be closer than that.
+    Here they are as close as the wishes for them, for which no crossing counts."""
     names = [f"p-{i}" for i in range(30)]
     slow.running("first")
-    began = time.time()
     slow.create(*names)
     slow.until_phase(*names)
     history = slow.check()
     created = sorted(life.began for life in history.remotes() if life.name in names)
-    asked = sorted(life.began for life in history.origins() if life.name in names)
     assert len(created) == len(names)
-    # From the last wish to the last pod: no queue has built up.
-    assert created[-1] - asked[-1] < 2.0
-    assert created[0] > began
+    close = [later - earlier < 2 * DELAY for earlier, later in itertools.pairwise(created)]
+    assert sum(close) > len(close) / 2, created

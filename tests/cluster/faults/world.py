@@ -25,6 +25,8 @@ Json = dict[str, Any]
 CONSUMER_ID = "lab"
 LONG = 60.0
 """Seconds that anything may take on a busy machine."""
+DELAY = 0.1
+"""Seconds of one crossing between a `slow` node and its provider."""
 MERGE = "application/merge-patch+json"
 _RUNNING = {"startedAt": "2026-01-01T00:00:00Z"}
 

@@ -180,8 +180,8 @@ def test_force_delete_removes_the_remote_pod_too(consumer: Kubectl, provider: Ku
     consumer.create(m.pod("stubborn", m.shell("main", "trap '' TERM; while :; do sleep 1; done")))
     consumer.wait_for("pod", "stubborn", ready)
     consumer.run("delete", "pod", "stubborn", "--force", "--grace-period=0")
-    consumer.wait_gone("pod", "stubborn", timeout=5)
-    provider.wait_gone("pod", "stubborn", timeout=20)
+    consumer.wait_gone("pod", "stubborn")
+    provider.wait_gone("pod", "stubborn")
 
 
 def test_graceful_deletion_waits_for_the_remote_pod(consumer: Kubectl, provider: Kubectl) -> None:
@@ -192,7 +192,7 @@ def test_graceful_deletion_waits_for_the_remote_pod(consumer: Kubectl, provider:
     consumer.run("delete", "pod", "slow", "--wait=false")
     gone = 0.0
     while consumer.exists("pod", "slow"):
-        assert time.monotonic() - began < 30, "the pod does not go"
+        assert time.monotonic() - began < 60, "the pod does not go"
         time.sleep(0.1)
     gone = time.monotonic() - began
     assert gone >= 3, "it went before its preStop work was done"

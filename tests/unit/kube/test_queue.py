@@ -107,7 +107,7 @@ async def test_a_waiting_get_is_woken_by_an_add() -> None:
     getter = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     queue.add("a")
-    assert await asyncio.wait_for(getter, 1) == "a"
+    assert await asyncio.wait_for(getter, 20) == "a"
 
 
 async def test_a_waiting_get_is_woken_when_a_delay_ends_and_by_an_earlier_plan() -> None:
@@ -115,13 +115,13 @@ async def test_a_waiting_get_is_woken_when_a_delay_ends_and_by_an_earlier_plan()
     queue.add("late", delay=0.05)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    assert await asyncio.wait_for(queue.get(), 1) == "late"
+    assert await asyncio.wait_for(queue.get(), 20) == "late"
     assert loop.time() - began >= 0.045
     queue.add("b", delay=60)
     getter = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     queue.add("b", delay=0)
-    assert await asyncio.wait_for(getter, 1) == "b"
+    assert await asyncio.wait_for(getter, 20) == "b"
 
 
 async def test_no_key_is_lost_when_getters_are_cancelled() -> None:

@@ -72,7 +72,7 @@ async def test_a_failure_before_readiness_is_not_waited_for() -> None:
 
     supervisor.add("fails", fails, stage=Stage.SERVERS, ready=never_ready)
     with structlog.testing.capture_logs(), pytest.raises(ValueError, match="broken"):
-        await asyncio.wait_for(supervisor.run(asyncio.Event()), 2)
+        await asyncio.wait_for(supervisor.run(asyncio.Event()), 20)
 
 
 async def test_stop_during_the_start() -> None:
@@ -88,7 +88,7 @@ async def test_stop_during_the_start() -> None:
     task = asyncio.create_task(supervisor.run(stop))
     await until(lambda: log == ["+serve"])
     stop.set()
-    await asyncio.wait_for(task, 2)
+    await asyncio.wait_for(task, 20)
     assert log == ["+serve", "-serve"]
 
 
@@ -109,6 +109,6 @@ async def test_what_does_not_stop_is_left_after_the_grace() -> None:
     await until(lambda: supervisor.started)
     stop.set()
     with structlog.testing.capture_logs() as logs:
-        await asyncio.wait_for(task, 2)
+        await asyncio.wait_for(task, 20)
     assert [entry["part"] for entry in logs] == ["stubborn"]
     release.set()

@@ -133,7 +133,7 @@ async def test_f25_renewed_before_its_end_and_the_old_one_is_served_until_then(
 ) -> None:
     api, client = fake
     signer, manager = Signer(api), _manager(client, tmp_path)
-    signer.prompt, signer.lifetime = True, datetime.timedelta(seconds=2)
+    signer.prompt, signer.lifetime = True, datetime.timedelta(seconds=4)
     async with running(manager.run):
         await manager.ready()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

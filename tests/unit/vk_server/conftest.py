@@ -181,7 +181,7 @@ class Kubelet:
         return self.registry.get_sample_value(name, labels) or 0.0
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = 20.0) -> None:
     """Wait until a condition holds."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition():

@@ -54,7 +54,7 @@ async def test_a_follower_gets_the_head_at_once_and_each_piece_as_it_comes(kubel
         await writer.drain()
 
     kubelet.provider.script = follow
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(f"GET {LOGS}?follow=true HTTP/1.1\r\nHost: k\r\n\r\n".encode())
         assert (await read_head(reader)).status == 200
         more.set()
@@ -141,7 +141,7 @@ async def test_a_log_that_breaks_off_is_not_given_a_proper_end(kubelet: Kubelet)
         await writer.drain()
 
     kubelet.provider.script = broken
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(f"GET {LOGS} HTTP/1.1\r\nHost: k\r\n\r\n".encode())
         await read_head(reader)
         rest = b""

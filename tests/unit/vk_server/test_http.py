@@ -92,7 +92,7 @@ async def test_configz_has_the_shape_of_a_kubelets(kubelet: Kubelet) -> None:
 
 
 async def test_authenticated_connections_are_kept_for_more_requests(kubelet: Kubelet) -> None:
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         for _ in range(5):
             writer.write(GOOD)
             assert (await read_head(reader)).status == 200
@@ -126,7 +126,7 @@ BODY = b"0\r\n\r\n"
 )
 async def test_a13_ambiguous_requests_end_the_connection(kubelet: Kubelet, raw: bytes) -> None:
     """The second request behind such a one is never answered, and nothing is forwarded."""
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(raw + SMUGGLED)
         answered = b""
         with contextlib.suppress(ConnectionError):
@@ -142,7 +142,7 @@ async def test_a13_ambiguous_requests_end_the_connection(kubelet: Kubelet, raw: 
 )
 async def test_a13_malformed_chunks_end_the_connection(kubelet: Kubelet, body: bytes) -> None:
     head = b"POST /pods HTTP/1.1\r\nHost: k\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(head + body + SMUGGLED)
         answered = b""
         with contextlib.suppress(ConnectionError):
@@ -189,7 +189,7 @@ async def test_a_new_serving_certificate_is_used_for_new_connections(start: Star
 
         before = await serial()
         kubelet.pki.write("serving", kubelet.pki.ca.issue_cert("localhost"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await serial() == before:
                 pass
         writer.write(GOOD)

@@ -160,7 +160,7 @@ async def test_f39_a_caller_that_vanishes_takes_the_remote_stream_with_it(kubele
             writer.write(request(EXEC, SPDY))
             await read_head(reader)
             writer.transport.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await kubelet.provider.idle.wait()
     assert len(kubelet.provider.heads) == 20
     await eventually(lambda: kubelet.metric("isthmus_kubelet_streams_open", route="exec") == 0)
@@ -171,7 +171,7 @@ async def test_the_end_of_the_remote_stream_ends_the_callers(kubelet: Kubelet) -
         writer.write(switching(head) + b"done")
 
     kubelet.provider.script = brief
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(request(EXEC, SPDY))
         await read_head(reader)
         assert await reader.read() == b"done"
@@ -194,7 +194,7 @@ async def test_silence_beyond_the_idle_time_ends_a_stream(start: Start) -> None:
     async with start(stream_idle_timeout=0.2) as kubelet, kubelet.connect() as (reader, writer):
         writer.write(request(EXEC, SPDY))
         await read_head(reader)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await reader.read() == b""
 
 
@@ -289,7 +289,7 @@ async def test_a15_after_a_refused_upgrade_nothing_more_is_relayed(kubelet: Kube
 
     kubelet.provider.script = refuse
     second = request("/exec/default/web/app?command=evil&output=1", SPDY)
-    async with asyncio.timeout(5), kubelet.connect() as (reader, writer):
+    async with asyncio.timeout(20), kubelet.connect() as (reader, writer):
         writer.write(request(EXEC, SPDY) + second)
         head = await read_head(reader)
         assert head.status == code
