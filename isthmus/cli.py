@@ -17,6 +17,9 @@ USAGE = """usage: isthmus COMMAND [options]
 commands:
   virtual-kubelet   run one virtual node
   manager           run what turns isthmus' objects into virtual nodes or consumers' pods; one Deployment in a cluster
+  fabric-agent      have the network that the fabric's controller wants on this machine or in this pod
+  fabric-agent status
+                    tell what a running fabric-agent has, measures and misses
   version           print the version
 
 `isthmus COMMAND --help` lists a command's options."""
@@ -30,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_virtual_kubelet(given[1:]))
     if command == "manager":
         sys.exit(_manager(given[1:]))
+    if command == "fabric-agent":
+        sys.exit(_fabric_agent(given[1:]))
     if command in ("version", "--version"):
         sys.stdout.write(importlib.metadata.version("isthmus") + "\n")
         return
@@ -51,6 +56,17 @@ def _manager(arguments: Sequence[str]) -> int:
 
     purpose = "Run what turns isthmus' objects into virtual nodes, or into consumers' pods."
     return _run(arguments, ManagerOptions, manager.run, command="manager", purpose=purpose)
+
+
+def _fabric_agent(arguments: Sequence[str]) -> int:
+    from isthmus import fabric_agent, fabric_status  # noqa: PLC0415 - as above
+
+    if arguments[:1] == ["status"]:
+        purpose = "Tell what a running fabric agent has, measures and misses; ends with 1 if something is amiss."
+        return fabric_status.command(arguments[1:], purpose=purpose)
+    purpose = "Have the network that the fabric's controller wants."
+    options_of = fabric_agent.FabricAgentOptions
+    return _run(arguments, options_of, fabric_agent.run, command="fabric-agent", purpose=purpose)
 
 
 def _run(

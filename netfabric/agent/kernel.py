@@ -1,0 +1,198 @@
+"""What a desired state means in terms of the kernel: interfaces, addresses, routes and rules. Pure.
+
+A peer's packets find their way by a mark: the firewall marks what is addressed to one of the peer's `seen` prefixes, a
+rule sends the mark to the peer's own routing table, and there is nothing in it but the peer's link. So identical
+prefixes of two peers, or of a peer and this cluster, never meet in one table; and when the link is gone, what is marked
+is refused rather than sent astray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from netfabric.agent.model import (
+    Address,
+    Desired,
+    Interface,
+    Link,
+    Network,
+    Overlay,
+    OverlayLink,
+    Peer,
+    Role,
+    WireGuardKind,
+    WireGuardLink,
+)
+
+PROTOCOL = 73
+"""Marks routes and rules as ours (rtnetlink's `proto`); 73 is nobody else's in iproute2's list."""
+ALIAS = "isthmus"
+"""Marks interfaces as ours."""
+PRIORITY = 7300
+TABLE_BASE = 7_300_000
+MAIN_TABLE = 254
+MARK_MASK = 0xFFFF
+LAST_METRIC = 2**31
+_DEFAULT_METRIC = {4: 0, 6: 1024}
+_EVERYTHING: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+WIREGUARD_OVERHEAD = {4: 60, 6: 80}
+OVERLAY_OVERHEAD = {4: 50, 6: 70}
+SMALLEST_MTU = 1280
+"""Below it an interface has no IPv6 (RFC 8200 section 5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLink:
+    """An interface of ours: `kind` as in `ip link`, `tun` for user-space WireGuard."""
+
+    name: str
+    kind: str
+    mtu: int
+    mac: str = ""
+    vni: int = 0
+    local: Address | None = None
+    remote: Address | None = None
+    port: int = 0
+    up: bool = True
+
+    @property
+    def fixed(self) -> tuple[object, ...]:
+        """What can't be changed without making the interface anew."""
+        return self.kind, self.vni, self.port, self.local, self.mac, self.remote if self.kind == "geneve" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRoute:
+    """A route of ours; without a link it is `unreachable`."""
+
+    prefix: Network
+    table: int = MAIN_TABLE
+    link: str = ""
+    via: Address | None = None
+    source: Address | None = None
+    metric: int = 0
+
+    @property
+    def key(self) -> tuple[int, Network, int]:
+        """What there is one of."""
+        return self.table, self.prefix, self.metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRule:
+    """Packets of a mark look into a table."""
+
+    version: int
+    mark: int
+
+    @property
+    def table(self) -> int:
+        """The peer's table."""
+        return TABLE_BASE + self.mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelState:
+    """What is there, or should be."""
+
+    links: Mapping[str, KernelLink] = field(default_factory=dict)
+    addresses: frozenset[tuple[str, Interface]] = frozenset()
+    routes: frozenset[KernelRoute] = frozenset()
+    rules: frozenset[KernelRule] = frozenset()
+    foreign: frozenset[str] = frozenset()
+    """Names of interfaces that are not ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What this kernel can do, and what stands in for it."""
+
+    wireguard: WireGuardKind | None
+    geneve: bool
+    vxlan: bool
+
+    def overlay(self, wanted: Overlay | None) -> Overlay:
+        """The technology of an overlay link: the one asked for, else GENEVE if there is one."""
+        return wanted or (Overlay.GENEVE if self.geneve else Overlay.VXLAN)
+
+
+def wanted(desired: Desired, *, abilities: Abilities, outer_mtus: Mapping[str, int]) -> KernelState:
+    """The kernel's state that is desired. `outer_mtus`: by link, MTU of the way to its other end, as far as known."""
+    links = [link for link in desired.links if not (desired.standby and isinstance(link.kind, WireGuardLink))]
+    made = (kernel_link(link, abilities=abilities, outer_mtu=outer_mtus.get(link.name, 1500)) for link in links)
+    names = {link.name for link in links}
+    return KernelState(
+        links={link.name: link for link in made if link is not None},
+        addresses=frozenset((link.name, address) for link in links for address in link.addresses),
+        routes=frozenset(_routes(desired, names)),
+        rules=frozenset(KernelRule(version=v, mark=peer.number) for peer in desired.peers for v in _versions(peer)),
+    )
+
+
+def kernel_link(link: Link, *, abilities: Abilities, outer_mtu: int) -> KernelLink | None:
+    """The interface of a link; None if something else makes it."""
+    kind = link.kind
+    if isinstance(kind, WireGuardLink):
+        chosen = kind.kind or abilities.wireguard or WireGuardKind.KERNEL
+        # The other end's family may change with its address: room for the larger header costs 20 bytes in 1420.
+        mtu = link.mtu or max(SMALLEST_MTU, outer_mtu - WIREGUARD_OVERHEAD[6])
+        return KernelLink(name=link.name, kind="wireguard" if chosen is WireGuardKind.KERNEL else "tun", mtu=mtu)
+    if isinstance(kind, OverlayLink):
+        return KernelLink(
+            name=link.name,
+            kind=abilities.overlay(kind.technology).value,
+            mtu=link.mtu or max(SMALLEST_MTU, outer_mtu - OVERLAY_OVERHEAD[kind.remote.version]),
+            mac=mac(link),
+            vni=kind.vni,
+            local=kind.local if abilities.overlay(kind.technology) is Overlay.VXLAN else None,
+            remote=kind.remote,
+            port=kind.port,
+        )
+    return None
+
+
+def mac(link: Link) -> str:
+    """The Ethernet address of an overlay link, made from its first inner address.
+
+    So a gateway that takes over, with the same inner address, is known to the nodes' neighbour tables already.
+    """
+    text = str(link.addresses[0].ip) if link.addresses else link.name
+    digest = hashlib.sha256(f"isthmus {text}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+def _versions(peer: Peer) -> list[int]:
+    return sorted({prefix.seen.version for prefix in peer.prefixes})
+
+
+def _routes(desired: Desired, links: set[str]) -> Iterator[KernelRoute]:
+    for route in desired.routes:
+        if route.link in links:
+            metric = _DEFAULT_METRIC[route.prefix.version]
+            yield KernelRoute(prefix=route.prefix, link=route.link, via=route.via, source=route.source, metric=metric)
+    for peer in desired.peers:
+        table = TABLE_BASE + peer.number
+        for version in _versions(peer):
+            everything, metric = _EVERYTHING[version], _DEFAULT_METRIC[version]
+            yield KernelRoute(prefix=everything, table=table, metric=LAST_METRIC)
+            if peer.links[0] in links:
+                yield KernelRoute(prefix=everything, table=table, link=peer.links[0], metric=metric)
+
+
+def sysctls(desired: Desired) -> dict[str, str]:
+    """Settings by their path below /proc/sys/net that the role needs."""
+    if desired.role is Role.PROBE:
+        return {}
+    found = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+    if desired.role is Role.GATEWAY:
+        # Sources are checked by the firewall, by peer: the kernel's own check knows nothing of marks. And a flow that
+        # another gateway began must not count as invalid.
+        found |= {"ipv4/conf/all/rp_filter": "0", "netfilter/nf_conntrack_tcp_be_liberal": "1"}
+    for link in desired.links:
+        if not (desired.standby and isinstance(link.kind, WireGuardLink)):
+            found[f"ipv4/conf/{link.name}/rp_filter"] = "0" if desired.role is Role.GATEWAY else "2"
+    return found

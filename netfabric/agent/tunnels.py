@@ -1,0 +1,156 @@
+"""Technologies that carry packets between two ends. One is a small class with three answers; the rest of the agent does
+not know which there are.
+
+`prepare` is called before the kernel's interfaces are compared (a user-space program may have to make one), `configure`
+after, with the interface up, whenever anything may have changed; it must do nothing if all is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
+from typing import Protocol
+
+import structlog
+
+from netfabric.agent import wireguard
+from netfabric.agent.errors import KernelError
+from netfabric.agent.kernel import KernelLink
+from netfabric.agent.model import Link, OverlayLink, ThirdPartyLink, WireGuardLink, WireGuardPeer
+from netfabric.agent.wireguard import Endpoint, Report
+
+log = structlog.get_logger(__name__)
+
+RESOLVE_SECONDS = 5.0
+Resolve = Callable[[str, int], Awaitable[list[Endpoint]]]
+
+
+class Tunnel(Protocol):
+    """One technology."""
+
+    def carries(self, link: Link) -> bool:
+        """Whether a link is of this technology."""
+        ...
+
+    async def configure(self, link: Link) -> None:
+        """Have the link as desired, its interface being there. Raises `KernelError`."""
+        ...
+
+    def outer(self, link: Link) -> Iterable[Endpoint]:
+        """Where the link's outer packets go, as far as known."""
+        ...
+
+
+class WireGuardTunnel:
+    """Encrypted, for ways that are not trusted."""
+
+    def __init__(self, resolve: Resolve | None = None) -> None:
+        self._resolve = resolve or resolve_name
+        self._told: dict[tuple[str, bytes], tuple[str, int] | None] = {}
+        """Endpoint, as desired, that a peer of a link was last told."""
+        self.reports: dict[str, Report] = {}
+        """By link, as of the last `configure` or `refresh`."""
+
+    def carries(self, link: Link) -> bool:
+        """WireGuard links."""
+        return isinstance(link.kind, WireGuardLink)
+
+    async def configure(self, link: Link) -> None:
+        """Keys, port and peers."""
+        assert isinstance(link.kind, WireGuardLink)
+        secret = wireguard.secrets(link.kind)
+        present = await wireguard.report(link.name)
+        tell: dict[bytes, Endpoint] = {}
+        unresolved: list[str] = []
+        for peer in link.kind.peers:
+            try:
+                endpoint = await self._endpoint(link.name, peer, present)
+            except KernelError as error:
+                unresolved.append(str(error))
+                continue
+            if endpoint is not None:
+                tell[peer.public_key] = endpoint
+        text = wireguard.configuration(link.kind, secret, present, tell=tell)
+        if text is not None:
+            await wireguard.configure(link.name, text)
+            present = await wireguard.report(link.name)
+            log.info("wireguard configured", link=link.name, peers=len(present.peers), told=len(tell))
+        self._told = {key: value for key, value in self._told.items() if key[0] != link.name}
+        self._told |= {(link.name, p.public_key): p.endpoint for p in link.kind.peers if p.public_key in present.peers}
+        self.reports[link.name] = present
+        if unresolved:
+            raise KernelError("EndpointUnresolved", "; ".join(unresolved))
+
+    async def _endpoint(self, link: str, peer: WireGuardPeer, present: Report) -> Endpoint | None:
+        """The endpoint to tell, None to leave it as it is."""
+        if peer.endpoint is None:
+            return None
+        known = present.peers.get(peer.public_key)
+        told = self._told.get((link, peer.public_key), peer.endpoint)
+        settled = known is not None and known.endpoint is not None and told == peer.endpoint
+        if settled and known is not None and not wireguard.is_silent(known, now=wireguard.now()):
+            return None
+        found = await self._resolve(*peer.endpoint)
+        if known is not None and known.endpoint in found:
+            return None
+        return found[0]
+
+    async def refresh(self, names: Iterable[str]) -> None:
+        """Read the reports of these interfaces anew; of no others any are kept. Raises `KernelError`."""
+        self.reports = {name: await wireguard.report(name) for name in names}
+
+    def outer(self, link: Link) -> Iterable[Endpoint]:
+        """Where peers were last heard, or are expected."""
+        report = self.reports.get(link.name, Report())
+        return [peer.endpoint for peer in report.peers.values() if peer.endpoint is not None]
+
+
+class OverlayTunnel:
+    """GENEVE or VXLAN, for ways that are trusted: all of it is in the interface."""
+
+    def carries(self, link: Link) -> bool:
+        """Overlay links."""
+        return isinstance(link.kind, OverlayLink)
+
+    async def configure(self, link: Link) -> None:
+        """Nothing: the interface is all there is."""
+
+    def outer(self, link: Link) -> Iterable[Endpoint]:
+        """The far end."""
+        assert isinstance(link.kind, OverlayLink)
+        return [(link.kind.remote, link.kind.port)]
+
+
+class ThirdPartyTunnel:
+    """A network that somebody else looks after."""
+
+    def carries(self, link: Link) -> bool:
+        """Third parties' links."""
+        return isinstance(link.kind, ThirdPartyLink)
+
+    async def configure(self, link: Link) -> None:
+        """Nothing: it is not ours."""
+
+    def outer(self, link: Link) -> Iterable[Endpoint]:
+        """Nobody knows."""
+        return ()
+
+
+async def resolve_name(host: str, port: int) -> list[Endpoint]:
+    """Addresses of a name, or the address itself. Raises `KernelError`."""
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (OSError, TimeoutError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
+        raise KernelError("EndpointUnresolved", f"{host}: {why}") from None
+    return [(ip_address(entry[4][0]), port) for entry in found]
+
+
+def technology(link: Link, made: KernelLink | None) -> str:
+    """For status: what carries the link."""
+    if made is None:
+        return "third party" if isinstance(link.kind, ThirdPartyLink) else "none"
+    return {"wireguard": "wireguard (kernel)", "tun": "wireguard (user-space)"}.get(made.kind, made.kind)
