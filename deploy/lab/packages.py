@@ -24,6 +24,10 @@ _NODE = {
     str(CNI_PLUGINS / "ptp"): "containernetworking-plugins",
     str(BUSYBOX): "busybox-static",
     "iptables": "iptables",
+    # The fabric's agents, and what its tests ask with.
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
+    "ping": "iputils-ping",
 }
 _GUEST = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "dpkg-deb": "dpkg"}
 

@@ -35,6 +35,16 @@ SEEN = {"west": ("10.71.0.0/16", "fd71::/48"), "east": ("10.72.0.0/16", "fd72::/
 """By cluster: how it sees the other's pods."""
 
 
+_CHANNEL = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    # An agent that is only starting is tried again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+
 def remote(cluster: str, *, version: int = 4) -> str:
     """The other cluster's pod as a cluster sees it."""
     if version == 4:
@@ -76,7 +86,7 @@ class AgentProcess:
     def ready(self) -> None:
         """Wait until it answers."""
         with self.channel() as channel:
-            grpc.channel_ready_future(channel).result(timeout=30)
+            grpc.channel_ready_future(channel).result(timeout=120)
 
     def kill(self) -> None:
         """As a crash would."""
@@ -94,7 +104,7 @@ class AgentProcess:
 
     def channel(self) -> grpc.Channel:
         """To the agent, to be closed by the caller."""
-        return grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)])
+        return grpc.insecure_channel(self.address, options=_CHANNEL)
 
     def apply(self, state: pb.DesiredState, *, clean: bool = True) -> pb.AppliedState:
         """Have it apply a state under the next generation."""

@@ -66,3 +66,4 @@ def test_the_documented_table_is_up_to_date() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     assert options.table(Options) in text
     assert options.table(ManagerOptions) in text
+    assert options.table(FabricAgentOptions) in text
