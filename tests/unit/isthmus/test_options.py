@@ -6,6 +6,7 @@ import pytest
 
 from deploy.lab.paths import ROOT
 from isthmus import options
+from isthmus.fabric_agent import FabricAgentOptions
 from isthmus.modules.options import ManagerOptions
 from isthmus.options import Options
 
