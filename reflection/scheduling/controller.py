@@ -1,7 +1,8 @@
 """The controller of NamespaceOffloadings: what is wanted of providers, which namespaces the webhook sees, what to say.
 
-It never touches running pods, whatever changes in the object; only its deletion moves pods off virtual nodes, by
-evictions that honour disruption budgets. What providers hold is theirs to remove: see `declared` for the protocol.
+It never ends running pods, whatever changes in the object; only its deletion moves pods off virtual nodes, by
+evictions that honour disruption budgets, and a provider that stays away, where the object says so (`lost`). What
+providers hold is theirs to remove: see `declared` for the protocol.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from reflection.scheduling import names, plan
 from reflection.scheduling.declared import RemoteName
 from reflection.scheduling.evictions import evict
 from reflection.scheduling.leadership import NOT_LEADING_RETRY, Leadership
+from reflection.scheduling.lost import LostProviders
+from reflection.scheduling.nodes import Outages, SeenNode
 from reflection.scheduling.plan import Plan, Surroundings
 from reflection.scheduling.pods import RUNNING, SeenPod
 from reflection.scheduling.provider import field_manager
@@ -85,6 +88,8 @@ class NamespaceOffloadings:
         self._leadership = leadership
         self._recorder = recorder
         self._clock = clock
+        self._outages = Outages()
+        self._lost = LostProviders(client, self._outages, leadership=leadership, recorder=recorder)
         self.objects: Reflector[NamespaceOffloading] = Reflector(
             client,
             NAMESPACE_OFFLOADINGS,
@@ -95,10 +100,10 @@ class NamespaceOffloadings:
         self._virtual_nodes: Reflector[VirtualNode] = Reflector(
             client, VIRTUAL_NODES, decode=VirtualNode, on_change=self._virtual_node_changed, registry=registry
         )
-        self._nodes: Reflector[WithMetadata] = Reflector(
+        self._nodes: Reflector[SeenNode] = Reflector(
             client,
             NODES,
-            decode=WithMetadata,
+            decode=SeenNode,
             label_selector=names.NODE_MARK,
             on_change=self._node_changed,
             registry=registry,
@@ -159,8 +164,10 @@ class NamespaceOffloadings:
             self._look(_CLUSTER)
             self._look_at_all()
 
-    def _node_changed(self, change: Change[WithMetadata]) -> None:
-        if change.old is None or change.new is None or change.old.metadata.labels != change.new.metadata.labels:
+    def _node_changed(self, change: Change[SeenNode]) -> None:
+        self._outages.observe(change.key[1], change.new)
+        old, new = change.old, change.new
+        if old is None or new is None or old.metadata.labels != new.metadata.labels or old.ready != new.ready:
             self._look_at_all()
 
     def _namespace_changed(self, change: Change[WithMetadata]) -> None:
@@ -204,10 +211,12 @@ class NamespaceOffloadings:
         enabled = plan.scheduling(made, offloading.spec.pod_strategy)
         since = _since(offloading, enabled)
         missed = self._missed(namespace, since=since) if made.scheduling and since else []
-        said = (plan.ready(made, offloading.status.providers), enabled, plan.prepared(missed))
+        settled = await self._lost.settle(offloading, self._pods_in(namespace), around.nodes)
+        ready = plan.ready(made, offloading.status.providers)
+        said = (ready, enabled, plan.prepared(missed), settled.condition)
         await self._say(offloading, said, providers=made.providers)
         await self._end_orphans(offloading, made, around)
-        return None
+        return Result(requeue_after=settled.again) if settled.again is not None else None
 
     async def _withdraw(self, offloading: NamespaceOffloading) -> Result | None:
         """Bring pods off the virtual nodes, have the providers remove what they have, and let the object go."""

@@ -18,7 +18,8 @@ from reflection.scheduling.selectors import SelectorError
 READY: Final = "Ready"
 SCHEDULING: Final = "SchedulingEnabled"
 PREPARED: Final = "PodsPrepared"
-CONDITIONS: Final = frozenset({READY, SCHEDULING, PREPARED})
+REACHABLE: Final = "ProvidersReachable"
+CONDITIONS: Final = frozenset({READY, SCHEDULING, PREPARED, REACHABLE})
 """Types that the controller writes."""
 _SHOWN: Final = 5
 _MESSAGE_LIMIT: Final = 1024

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from kube.objects import Metadata
 from reflection.forge.names import MIRROR_ANNOTATION
-from reflection.scheduling import names
+from reflection.scheduling import names, tolerance
 
 RUNNING: Final = "status.phase!=Succeeded,status.phase!=Failed"
 """Field selector of pods that have not ended."""
@@ -18,6 +18,7 @@ _ANNOTATIONS: Final = (names.STRATEGY_MARK, names.OPT_OUT, MIRROR_ANNOTATION)
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel", gc=False):
     node_name: str = ""
+    tolerations: tuple[dict[str, Any], ...] = ()
 
 
 class SeenPod(msgspec.Struct, frozen=True, gc=False):
@@ -25,9 +26,13 @@ class SeenPod(msgspec.Struct, frozen=True, gc=False):
 
     metadata: Metadata
     spec: _Spec = _Spec()
+    evictable: bool = False
+    """Whether Kubernetes would evict it from an unready node after a while that it did not choose. Set below."""
 
     def __post_init__(self) -> None:
         full = self.metadata
+        force_setattr(self, "evictable", tolerance.loosened(self.spec.tolerations) is not None)
+        force_setattr(self, "spec", _Spec(self.spec.node_name))
         slim = msgspec.structs.replace(
             full,
             labels=_only(full.labels, (names.OPT_OUT,)),

@@ -5,6 +5,9 @@ taint, and its required node affinity is narrowed to the nodes of the strategy. 
 what is in one term must all hold, so "what the pod asks AND one of our alternatives" is the product of the two lists.
 An empty term matches no node (k8s.io/component-helpers/scheduling/corev1/nodeaffinity) and must stay empty.
 
+Where pods can only go to virtual nodes, they are also let outlast those being unready (`tolerance`). Not under
+LocalAndRemote: on an ordinary node that dies such a pod would wait for ever; the controller does it after binding.
+
 Applying it twice is the same as once, for API servers may call a webhook again after others (reinvocationPolicy).
 """
 
@@ -16,7 +19,7 @@ from typing import Any, Final
 
 from api.offloading.namespaces import PodStrategy
 from reflection.forge.names import MIRROR_ANNOTATION
-from reflection.scheduling import names
+from reflection.scheduling import names, tolerance
 from reflection.scheduling.selectors import Requirement, Requirements
 
 Json = Mapping[str, Any]
@@ -68,7 +71,7 @@ def patch(pod: Json, strategy: Strategy) -> list[Operation]:
     spec = pod.get("spec") or {}
     return [
         *mark(pod, strategy.pods),
-        *_tolerate(spec.get("tolerations")),
+        *_tolerate(spec.get("tolerations"), lasting=strategy.pods == "Remote"),
         *_narrow(spec.get("affinity"), strategy.alternatives()),
     ]
 
@@ -83,10 +86,17 @@ def mark(pod: Json, value: str) -> list[Operation]:
     return [_add(f"/metadata/annotations/{_escape(names.STRATEGY_MARK)}", value)]
 
 
-def _tolerate(tolerations: Sequence[Json] | None) -> list[Operation]:
-    if not tolerations:
-        return [_add("/spec/tolerations", [names.TOLERATION])]
-    return [] if names.TOLERATION in tolerations else [_add("/spec/tolerations/-", names.TOLERATION)]
+def _tolerate(tolerations: Sequence[Json] | None, *, lasting: bool) -> list[Operation]:
+    """Tolerate the taint of virtual nodes, and outages of any length if `lasting`; change the least that does it."""
+    present = list(tolerations or ())
+    wanted = (tolerance.loosened(present) if lasting else None) or present
+    if names.TOLERATION not in wanted:
+        wanted = [*wanted, names.TOLERATION]
+    if not present:
+        return [_add("/spec/tolerations", wanted)]
+    changed = [at for at, one in enumerate(present) if one != wanted[at]]
+    loosened = [{"op": "remove", "path": f"/spec/tolerations/{at}/tolerationSeconds"} for at in changed]
+    return [*loosened, *(_add("/spec/tolerations/-", one) for one in wanted[len(present) :])]
 
 
 def _narrow(affinity: Json | None, alternatives: Sequence[Requirements]) -> list[Operation]:

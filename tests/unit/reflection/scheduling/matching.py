@@ -51,11 +51,14 @@ def patched(document: Mapping[str, Any], operations: Sequence[Mapping[str, Any]]
     """The document after `add` operations of RFC 6902; a parent that is not there is an error, as at the server."""
     made: Any = copy.deepcopy(dict(document))
     for operation in operations:
-        assert operation["op"] == "add"
+        assert operation["op"] in ("add", "remove")
         *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
         target = made
         for part in parents:
-            target = target[part]
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        if operation["op"] == "remove":
+            del target[last]
+            continue
         value = copy.deepcopy(operation["value"])
         if isinstance(target, list):
             assert last == "-"
