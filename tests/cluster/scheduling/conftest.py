@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.leadership import Alone
 from reflection.scheduling.registration import Endpoint
 from reflection.scheduling.webhook import PodWebhook, WebhookSettings
+from tests.cluster.scheduling.managing import MANAGER, Background, binding
 from tests.cluster.scheduling.waiting import LONG, Json, free_port
 from tests.cluster.scheduling.webhooks import no_offloadings
-from tests.kubectl import Kubectl, eventually
+from tests.kubectl import Kubectl, admin, eventually
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +107,23 @@ async def settings(client: Client, lab_gateway: str) -> AsyncIterator[WebhookSet
         client, made, offloadings=no_offloadings(client), leadership=Alone(), registry=CollectorRegistry()
     )
     await webhook.keeper.unregister()
+
+
+@pytest.fixture(scope="session")
+def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user with the manager's rights for this, and no others."""
+    kubectl = admin(with_kinds, "isthmus")
+    kubectl.run("create", "namespace", "isthmus")
+    kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/scheduling.yaml"))
+    kubectl.apply(binding("isthmus-manager-scheduling", MANAGER))
+    kubectl.run("create", "rolebinding", "test", "--role=isthmus-manager-scheduling", f"--user={MANAGER}")
+    probe = ("auth", "can-i", "patch", "namespaceoffloadings.offloading.isthmus.dev", f"--as={MANAGER}")
+    eventually(lambda: "yes" in kubectl.run(*probe), what="the manager's rights", timeout=LONG)
+    file = tmp_path_factory.mktemp("manager") / "kubeconfig"
+    return with_kinds.client_kubeconfig(MANAGER, path=file)
+
+
+@pytest.fixture(scope="module")
+def controller(manager_kubeconfig: Path) -> Iterator[Background]:
+    with Background(manager_kubeconfig) as made:
+        yield made

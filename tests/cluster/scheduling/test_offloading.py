@@ -5,7 +5,6 @@ The controller has the rights of `deploy/manager`, the virtual kubelet those of 
 
 import asyncio
 import json
-import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from deploy import stack
 from deploy.lab.cluster import LabCluster
@@ -22,21 +20,16 @@ from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from kube import config
 from kube.client import Client
-from kube.events import EventRecorder
 from kube.resources import PODS
 from reflection.scheduling import names
-from reflection.scheduling.controller import NamespaceOffloadings
 from reflection.scheduling.keeper import KeeperSettings
-from reflection.scheduling.leadership import Alone
 from reflection.scheduling.webhook import WebhookSettings
 from tests.cluster.scheduling.conftest import Space, pod
-from tests.cluster.scheduling.waiting import LONG, Json, running, until
+from tests.cluster.scheduling.managing import CONSUMER_ID, PROVIDER, Background, binding
+from tests.cluster.scheduling.waiting import LONG, Json, until
 from tests.cluster.scheduling.webhooks import hook
 from tests.kubectl import Kubectl, admin, eventually, phase
 
-CONSUMER_ID = "lab"
-PROVIDER = "north"
-MANAGER = "test:manager"
 SELECTED: Json = {"nodeSelector": {"type": "virtual-kubelet"}, "tolerations": [names.TOLERATION]}
 
 
@@ -47,7 +40,7 @@ def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
     kubectl = admin(with_kinds, "default")
     for name in ("consumer-offloadings", "consumer-kinds"):
         kubectl.run("apply", "--server-side", "-f", str(stack.RBAC / f"{name}.yaml"))
-    kubectl.apply(_binding("isthmus-namespace-offloadings", "system:node:virtual-1"))
+    kubectl.apply(binding("isthmus-namespace-offloadings", "system:node:virtual-1"))
     options = ["--namespaces-from-objects", f"--provider={PROVIDER}", f"--label=provider={PROVIDER}"]
     node = stack.start(lab, consumer_id=CONSUMER_ID, options=[*options, "--reference-linger=1"])
     node.wait_ready()
@@ -55,82 +48,6 @@ def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
     node.unit.check_alive()
     node.unit.stop()
     kubectl.run("delete", "node", node.name, "--ignore-not-found")
-
-
-def _binding(role: str, user: str) -> Json:
-    api = "rbac.authorization.k8s.io"
-    return {
-        "apiVersion": f"{api}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": f"test-{role}"},
-        "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
-    }
-
-
-@pytest.fixture(scope="module")
-def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user with the manager's rights for this, and no others."""
-    kubectl = admin(with_kinds, "isthmus")
-    kubectl.run("create", "namespace", "isthmus")
-    kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/scheduling.yaml"))
-    kubectl.apply(_binding("isthmus-manager-scheduling", MANAGER))
-    kubectl.run("create", "rolebinding", "test", "--role=isthmus-manager-scheduling", f"--user={MANAGER}")
-    probe = ("auth", "can-i", "patch", "namespaceoffloadings.offloading.isthmus.dev", f"--as={MANAGER}")
-    eventually(lambda: "yes" in kubectl.run(*probe), what="the manager's rights", timeout=LONG)
-    file = tmp_path_factory.mktemp("manager") / "kubeconfig"
-    return with_kinds.client_kubeconfig(MANAGER, path=file)
-
-
-class Background:
-    """An event loop in a thread: tests block on kubectl meanwhile."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        self._kubeconfig = kubeconfig
-        self._started = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="controller")
-
-    def __enter__(self) -> "Background":
-        self._thread.start()
-        assert self._started.wait(LONG), "the controller did not start"
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        assert self._thread.is_alive(), "the controller has ended"
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(LONG)
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        credentials = await config.load(kubeconfig=str(self._kubeconfig))
-        async with Client.connect(credentials, name="consumer") as client:
-            registry = CollectorRegistry()
-            recorder = EventRecorder(client, component="isthmus-manager", host="test", registry=registry)
-            controller = NamespaceOffloadings(
-                client,
-                consumer_id=CONSUMER_ID,
-                own_namespace="isthmus",
-                leadership=Alone(),
-                recorder=recorder,
-                cluster_role="isthmus-namespace-offloadings",
-                namespace_roles=["isthmus-kinds"],
-                registry=registry,
-            )
-            tasks = (("events", recorder.run), *controller.cache_tasks(), *controller.worker_tasks())
-            async with running(*tasks):
-                await controller.synced()
-                self._started.set()
-                await self._stop.wait()
-        await asyncio.sleep(0.5)  # the connections' TLS goodbyes, which asyncio.run would cut off
-
-
-@pytest.fixture(scope="module")
-def controller(manager_kubeconfig: Path) -> Iterator[Background]:
-    with Background(manager_kubeconfig) as made:
-        yield made
 
 
 @dataclass(frozen=True)
