@@ -20,7 +20,7 @@ from kube.errors import ApiError, TransportError
 from kube.objects import Object
 from kube.resources import PODS
 from kube.store import Evidence, Key, Store
-from reflection import ownership
+from reflection import fence, ownership
 from reflection.caches import RemoteCaches, RemoteNamespace
 from reflection.changes import Changer
 from reflection.contexts import Contexts
@@ -172,7 +172,11 @@ class PodReconciler:
             raise Refused("metadata.namespace", str(error)) from error
 
     async def _supply(self, pair: Pair, forged: ForgedPod) -> None:
-        """See to it that the pod's claims and tokens are there. Raises `Refused`."""
+        """See to it that the pod's claims and tokens are there, and free. Raises `Refused`."""
+        taken = fence.holder(pair.key, pair.pod, pair.caches.pods.store.values(), self._p.pods)
+        if taken is not None:
+            why = f"its claim is in use at the provider by {taken}, whose pod is gone here: it is being removed"
+            raise Refused("spec.volumes", why)
         await self._p.claims.ensure(pair.origin, pair.pod, remote_namespace=pair.caches.name)
         if forged.token_requests:
             try:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from api.meta import DNS_SUBDOMAIN, Conditions, Duration, Quantity, rule
+from api.meta import DNS_SUBDOMAIN, QUALIFIED_NAME, Conditions, Duration, Quantity, rule
 from api.offloading.common import Label, Labels, Name, Reflection, Rules, same
 from kube.objects import Metadata
 
@@ -41,6 +41,28 @@ class ClassPair(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     provider: Annotated[Name, Meta(description="Provider is the name of the class that stands for it at the provider.")]
 
 
+class LoadBalancerPair(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One class of load balancers and what it is called at the provider."""
+
+    consumer: Annotated[
+        str,
+        Meta(
+            description="Consumer is the name of the class in this cluster, such as example.com/lb.",
+            pattern=QUALIFIED_NAME,
+            max_length=317,
+        ),
+    ]
+    provider: Annotated[
+        str,
+        Meta(
+            description="Provider is the name of the class that stands for it at the provider; absent, it is the "
+            "provider's own choice.",
+            pattern=QUALIFIED_NAME,
+            max_length=317,
+        ),
+    ] = ""
+
+
 class Classes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Which classes of the provider stand for which of the consumer's; a class that is not listed does not cross."""
 
@@ -51,7 +73,8 @@ class Classes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
         tuple[ClassPair, ...], Meta(description="Ingress are IngressClasses that Ingresses may name.")
     ] = ()
     load_balancer: Annotated[
-        tuple[ClassPair, ...], Meta(description="LoadBalancer are classes that Services of type LoadBalancer may name.")
+        tuple[LoadBalancerPair, ...],
+        Meta(description="LoadBalancer are classes that Services of type LoadBalancer may name."),
     ] = ()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from api.offloading.namespaces import NAME, NamespaceOffloading
 from api.offloading.virtual_node import VirtualNode
 from isthmus.modules.parts import Parts
@@ -10,6 +13,8 @@ from isthmus.providers import Providers
 from isthmus.retire import Retirement
 from kube.store import Store
 from kube.supervisor import Stage
+from reflection.kinds import configuration
+from reflection.kinds.configuration import ConfigurationError
 from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.registration import Endpoint
 from reflection.scheduling.scheduling import Scheduling, SchedulingSettings
@@ -92,7 +97,20 @@ async def _virtual_node_settings(parts: Parts) -> VirtualNodeSettings:
         ca=credentials.authority,
         declared=True,
         election_namespace=f"isthmus-{options.consumer_id}",
+        kinds=_kinds(options.reflect_kinds),
     )
+
+
+def _kinds(file: str) -> dict[str, Any]:
+    """The cluster's configuration of kinds, which must be one. Raises `OptionsError`."""
+    if not file:
+        return {}
+    try:
+        given = configuration.read(Path(file))
+        configuration.parse(given, consumer_id="", provider="", resync=0.0)
+    except ConfigurationError as error:
+        raise OptionsError(f"--reflect-kinds: {error}") from error
+    return given
 
 
 def _add_storage(parts: Parts, providers: Providers) -> None:

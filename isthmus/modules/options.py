@@ -43,3 +43,10 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
     webhook_service: Annotated[
         str, Meta(description="Service in the manager's namespace by which API servers reach the webhook")
     ] = "isthmus-webhook"
+    reflect_kinds: Annotated[
+        str,
+        Meta(
+            description="file that says what virtual kubelets reflect of whole namespaces, besides what VirtualNodes "
+            "say of classes and rules; empty: every kind there is"
+        ),
+    ] = ""

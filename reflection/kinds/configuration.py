@@ -106,10 +106,17 @@ def parse(given: Any, *, consumer_id: str, provider: str, resync: float) -> tupl
     return settings, kinds
 
 
-def load(path: Path, *, consumer_id: str, provider: str, resync: float) -> tuple[KindSettings, tuple[Kind, ...]]:
-    """Settings and kinds from a file. Raises `ConfigurationError`."""
+def read(path: Path) -> dict[str, Any]:
+    """The file's content, unchecked. Raises `ConfigurationError` where it is no mapping."""
     try:
         given = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    return parse(given, consumer_id=consumer_id, provider=provider, resync=resync)
+    if not isinstance(given, dict | None):
+        raise ConfigurationError(f"{path}: expected a mapping")
+    return given or {}
+
+
+def load(path: Path, *, consumer_id: str, provider: str, resync: float) -> tuple[KindSettings, tuple[Kind, ...]]:
+    """Settings and kinds from a file. Raises `ConfigurationError`."""
+    return parse(read(path), consumer_id=consumer_id, provider=provider, resync=resync)

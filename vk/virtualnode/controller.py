@@ -118,6 +118,16 @@ class VirtualNodes:
 
     def _changed(self, change: Change[VirtualNode]) -> None:
         self.controller.queue.add(change.key)
+        shown = change.new or change.old
+        if shown is not None and (change.old is None or change.new is None or change.old.spec != change.new.spec):
+            for sibling in self._siblings(shown):
+                self.controller.queue.add(sibling.metadata.key)
+
+    def _siblings(self, virtual: VirtualNode) -> list[VirtualNode]:
+        """All VirtualNodes of its provider that are to stay: what they say of whole namespaces holds for each."""
+        there = self.virtual_nodes.store.values()
+        same = [other for other in there if other.spec.provider == virtual.spec.provider]
+        return [other for other in same if other.metadata.deletion_timestamp is None]
 
     def _node_changed(self, change: Change[Node]) -> None:
         for virtual in self.virtual_nodes.store.values():
@@ -158,7 +168,7 @@ class VirtualNodes:
             return Problem("CertificatePending", str(pending)), PENDING_SECONDS
         except IdentityRefused as refused:
             return Problem("CertificateRefused", str(refused)), COUNT_SECONDS
-        for body in render.objects(virtual, self._settings):
+        for body in render.objects(virtual, self._settings, siblings=self._siblings(virtual)):
             await self._apply(body)
         return None, max(PENDING_SECONDS, (identity.renew_at - datetime.now(UTC)).total_seconds())
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 
 from api.offloading.virtual_node import ClassPair, Taint, VirtualNode
+from vk.virtualnode import kinds
 from vk.virtualnode.settings import CONFIG_ANNOTATION, VirtualNodeSettings, labels, object_name
 
 Json = dict[str, Any]
@@ -16,6 +17,7 @@ Json = dict[str, Any]
 KUBELET_PORT = 10250
 HEALTH_PORT = 10248
 _FOLDER = "/etc/isthmus"
+_KINDS_FILE = f"{_FOLDER}/options/kinds.yaml"
 _USER = 65532
 
 
@@ -27,7 +29,7 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "node-name": node.node,
         "provider": spec.provider,
         "namespaces-from-objects": settings.declared,
-        "reflect-kinds": "default" if settings.declared else "",
+        "reflect-kinds": _KINDS_FILE if settings.declared else "",
         "kinds-election-namespace": settings.election_namespace if settings.declared else "",
         "consumer-id": settings.consumer_id,
         "consumer-kubeconfig": f"{_FOLDER}/identity/kubeconfig",
@@ -59,13 +61,16 @@ def _pairs(values: dict[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in sorted(values.items())]
 
 
-def objects(node: VirtualNode, settings: VirtualNodeSettings) -> list[Json]:
-    """ConfigMap and Deployment, to be applied in this order."""
-    text = yaml.safe_dump(options(node, settings), sort_keys=True)
+def objects(node: VirtualNode, settings: VirtualNodeSettings, *, siblings: Sequence[VirtualNode] = ()) -> list[Json]:
+    """ConfigMap and Deployment, to be applied in this order. `siblings` are all VirtualNodes of its provider."""
+    data = {"options.yaml": yaml.safe_dump(options(node, settings), sort_keys=True)}
+    if settings.declared:
+        data["kinds.yaml"] = yaml.safe_dump(kinds.document(settings.kinds, siblings or (node,)), sort_keys=True)
+    digest = hashlib.sha256("\0".join(data.values()).encode()).hexdigest()[:16]
     name = object_name(node.metadata.name)
     metadata = {"name": name, "namespace": settings.namespace, "labels": labels(node.metadata.name)}
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"options.yaml": text}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data},
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -78,7 +83,7 @@ def objects(node: VirtualNode, settings: VirtualNodeSettings) -> list[Json]:
                 "template": {
                     "metadata": {
                         "labels": labels(node.metadata.name),
-                        "annotations": {CONFIG_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]},
+                        "annotations": {CONFIG_ANNOTATION: digest},
                     },
                     "spec": _pod(node, settings, name),
                 },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 FIELD_MANAGER = "isthmus-virtualnode"
 FINALIZER = "offloading.isthmus.dev/drain"
@@ -30,6 +32,9 @@ class VirtualNodeSettings:
     """Whether NamespaceOffloadings say which namespaces go where; else pods of every namespace do."""
     election_namespace: str = ""
     """The provider's namespace with the Lease by which one virtual kubelet of several does what is namespace-wide."""
+    kinds: Mapping[str, Any] = field(default_factory=dict)
+    """What is reflected of whole namespaces everywhere, as the file of `--reflect-kinds` has it; the VirtualNodes add
+    their classes and rules."""
     options: tuple[tuple[str, object], ...] = ()
     """Options of `isthmus virtual-kubelet` that every virtual kubelet gets."""
 
