@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,12 @@ def start(
     consumer_server: str = "",
     provider_server: str = "",
     log_level: str = "info",
+    source: Path = ROOT,
 ) -> VirtualNode:
-    """Start a virtual kubelet on a host of its own. `*_server` puts a relay or proxy before an API server."""
+    """Start a virtual kubelet on a host of its own. `*_server` puts a relay or proxy before an API server.
+
+    `source` is the folder of the program; another one than ours holds an earlier version.
+    """
     host = lab.add_host(node, nodes=[node])
     consumer, remote = lab.consumer, lab.clusters[provider]
     files = host.folder
@@ -216,7 +220,7 @@ def start(
         provider_user(consumer_id), path=files / f"{provider}.kubeconfig", server=provider_server
     )
     argv = [
-        *(sys.executable, "-m", "isthmus", "virtual-kubelet"),
+        *(sys.executable, "-P", "-m", "isthmus", "virtual-kubelet"),
         f"--node-name={node}",
         f"--consumer-id={consumer_id}",
         f"--consumer-kubeconfig={own}",
@@ -229,8 +233,18 @@ def start(
         *(f"--capacity={name}={amount}" for name, amount in capacity.items()),
         *options,
     ]
-    unit = host.start("virtual-kubelet", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+    unit = host.start("virtual-kubelet", argv, env=_environment(source))
     return VirtualNode(node, consumer, remote, host, unit)
+
+
+def exchange(node: VirtualNode, source: Path) -> None:
+    """Put another version of the program in place of a virtual kubelet that runs, as its Deployment would."""
+    node.unit.stop()
+    Unit(replace(node.unit.spec, env=_environment(source)), node.host.folder).start()
+
+
+def _environment(source: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(source), "PYTHONUNBUFFERED": "1"}
 
 
 def manifest(name: str) -> Path:

@@ -106,22 +106,31 @@ class Rule:
     path: str = ""
     """Regular expression, searched in the path."""
     verb: str = ""
-    """Kubernetes verb; empty for all."""
+    """Kubernetes verb, or several with | between them; empty for all."""
     query: str = ""
     """Regular expression, searched in the query."""
     times: int | None = None
     """How often; None for always. For AlterEvents, how many events are given to it."""
+    skip: int = 0
+    """How many that match are let pass first."""
+    on_hit: Callable[[], None] | None = None
+    """Called in the proxy's thread before the action is taken, such as to kill whoever asks."""
     hits: int = field(default=0, init=False)
 
     def take(self, request: Request) -> bool:
         """Whether the rule applies to the request now; counts it if so."""
         if self.times is not None and self.hits >= self.times:
             return False
-        if self.verb not in ("", request.verb):
+        if self.verb and request.verb not in self.verb.split("|"):
             return False
         if not re.search(self.path, request.path) or not re.search(self.query, request.query):
             return False
+        if self.skip:
+            self.skip -= 1
+            return False
         self.hits += 1
+        if self.on_hit is not None:
+            self.on_hit()
         return True
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.lab import pki
 from deploy.lab.cluster import LabCluster
@@ -107,9 +108,9 @@ class ApiProxy:
                 await proxy.disconnect()
                 await server.wait_closed()
 
-    def add(self, action: Action, *, path: str = "", verb: str = "", query: str = "", times: int | None = None) -> Rule:
-        """Add a rule (see Rule for the meaning) behind those there are; returns it for `remove` and its `hits`."""
-        rule = Rule(action, path=path, verb=verb, query=query, times=times)
+    def add(self, action: Action, *, times: int | None = None, **matching: Any) -> Rule:
+        """Add a rule (see Rule for what it takes) behind those there are; returns it for `remove` and its `hits`."""
+        rule = Rule(action, times=times, **matching)
         self.rules.append(rule)
         return rule
 

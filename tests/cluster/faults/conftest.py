@@ -59,27 +59,27 @@ def spoiled_node(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[stac
         consumer_server=between[0].url,
         provider_server=between[1].url,
     )
-    with _node(started) as node:
+    with node_of(started) as node:
         yield node
 
 
 @pytest.fixture(scope="session")
 def direct_node(lab: Lab) -> Iterator[stack.VirtualNode]:
-    with _node(stack.start(lab, node=DIRECT, consumer_id=CONSUMER_ID, options=_OPTIONS)) as node:
+    with node_of(stack.start(lab, node=DIRECT, consumer_id=CONSUMER_ID, options=_OPTIONS)) as node:
         yield node
 
 
 @pytest.fixture
 def spoiled(spoiled_node: stack.VirtualNode, between: tuple[Proxy, Proxy, Relay], lab: Lab) -> Iterator[World]:
     """The world of the node that sees both API servers through proxies."""
-    with _world(lab, spoiled_node, {"consumer": between[0], "provider": between[1]}) as made:
+    with world_of(lab, spoiled_node, {"consumer": between[0], "provider": between[1]}) as made:
         yield made
 
 
 @pytest.fixture
 def direct(direct_node: stack.VirtualNode, lab: Lab) -> Iterator[World]:
     """The world of the node that sees both API servers as they are."""
-    with _world(lab, direct_node, {}) as made:
+    with world_of(lab, direct_node, {}) as made:
         yield made
 
 
@@ -88,7 +88,7 @@ def slow(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[World]:
     """The world of a node whose provider is far away."""
     url = between[2].url
     started = stack.start(lab, node="slow", consumer_id=CONSUMER_ID, options=_OPTIONS, provider_server=url)
-    with _node(started) as node, _world(lab, node, {}) as made:
+    with node_of(started) as node, world_of(lab, node, {}) as made:
         yield made
 
 
@@ -98,12 +98,12 @@ def resyncing(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[World]:
     proxy = between[1]
     options = [*_OPTIONS, "--resync=5"]
     started = stack.start(lab, node="resyncing", consumer_id=CONSUMER_ID, options=options, provider_server=proxy.url)
-    with _node(started) as node, _world(lab, node, {"provider": proxy}) as made:
+    with node_of(started) as node, world_of(lab, node, {"provider": proxy}) as made:
         yield made
 
 
 @contextmanager
-def _node(node: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
+def node_of(node: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
     node.wait_ready(timeout=120)
     yield node
     node.unit.check_alive()
@@ -111,7 +111,7 @@ def _node(node: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
 
 
 @contextmanager
-def _world(lab: Lab, node: stack.VirtualNode, between: dict[str, Proxy]) -> Iterator[World]:
+def world_of(lab: Lab, node: stack.VirtualNode, between: dict[str, Proxy]) -> Iterator[World]:
     """A fresh namespace; afterwards everything is made whole and the namespaces are removed."""
     name = f"f-{uuid.uuid4().hex[:8]}"
     start = world.marks(node, between)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from deploy import stack
 from deploy.lab.lab import Lab
@@ -35,9 +35,9 @@ class Proxy:
         """Every request so far."""
         return list(self._proxy.records)
 
-    def add(self, action: Action, *, path: str = "", verb: str = "", query: str = "", times: int | None = None) -> Rule:
+    def add(self, action: Action, *, times: int | None = None, **matching: Any) -> Rule:
         """See ApiProxy."""
-        return self._proxy.add(action, path=path, verb=verb, query=query, times=times)
+        return self._proxy.add(action, times=times, **matching)
 
     def remove(self, rule: Rule) -> None:
         """See ApiProxy."""
