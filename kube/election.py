@@ -39,6 +39,10 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+_ABSENT = ("", "")
+"""What is seen of a lease that is not there."""
+
+
 class LeaderElector:
     """Takes part in the election for one Lease. ``identity`` must be this process's alone.
 
@@ -127,8 +131,7 @@ class LeaderElector:
         """Return until when we lead, or None: nothing known. Minus infinity: somebody else leads."""
         lease = await self._read()
         if lease is None:
-            began = self._clock()
-            return await self._write(None, began=began)
+            return await self._restore()
         spec: dict[str, Any] = lease.get("spec") or {}
         holder = str(spec.get("holderIdentity") or "")
         mark = (holder, str(lease["metadata"].get("resourceVersion", "")))
@@ -141,6 +144,19 @@ class LeaderElector:
             self._log.info("lease_expired", holder=holder)
         began = self._clock()
         return await self._write(lease, began=began)
+
+    async def _restore(self) -> float:
+        """There is no lease. If there was one, its holder counts on its time, and may not know yet.
+
+        Only a process that has never seen one makes it at once: in a new cluster nobody should have to wait.
+        """
+        began = self._clock()
+        if self._seen is not None and began >= self._until:
+            if self._seen != _ABSENT:
+                self._seen, self._seen_at = _ABSENT, began
+            if began < self._seen_at + self._duration:
+                return float("-inf")
+        return await self._write(None, began=began)
 
     async def _read(self) -> dict[str, Any] | None:
         try:

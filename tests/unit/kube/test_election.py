@@ -1,14 +1,21 @@
 import asyncio
+import copy
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
+from kube import metrics
 from kube.client import Client
 from kube.election import LeaderElector, NotLeader, boot_clock
+from kube.errors import ApiError, TransportError
+from kube.resources import Resource
 from tests.unit.kube.fakeapi import FakeApi, failure, until
 
 
@@ -124,6 +131,88 @@ async def test_f21_a_silent_holder_is_followed_after_its_duration_not_before(cli
         await asyncio.wait_for(two.leading.wait(), 20)
     assert leases.lease is not None
     assert leases.lease["spec"]["leaseTransitions"] == 1
+
+
+class Locks:
+    """Stands for a Client, with one Lease and no time of its own; whoever is in `cut` gets no answers."""
+
+    def __init__(self, name: str, world: "World") -> None:
+        self.name, self.world, self.metrics = name, world, metrics.of(CollectorRegistry())
+
+    async def get(self, _resource: Resource, **_where: str) -> dict[str, Any]:
+        self._reach()
+        if self.world.lease is None:
+            raise ApiError(status=404, reason="NotFound", message="")
+        return copy.deepcopy(self.world.lease)
+
+    async def create(self, _resource: Resource, body: dict[str, Any], **_where: str) -> None:
+        self._reach()
+        if self.world.lease is not None:
+            raise ApiError(status=409, reason="AlreadyExists", message="")
+        self._keep(body)
+
+    async def replace(self, _resource: Resource, body: dict[str, Any], **_where: str) -> None:
+        self._reach()
+        known = (self.world.lease or {}).get("metadata", {}).get("resourceVersion")
+        if body["metadata"].get("resourceVersion") != known:
+            raise ApiError(status=409, reason="Conflict", message="")
+        self._keep(body)
+
+    def _reach(self) -> None:
+        if self.name in self.world.cut:
+            raise TransportError("cut off", sent=False)
+
+    def _keep(self, body: dict[str, Any]) -> None:
+        self.world.version += 1
+        metadata = {**body["metadata"], "resourceVersion": str(self.world.version)}
+        self.world.lease = {**copy.deepcopy(body), "metadata": metadata}
+
+
+@dataclass
+class World:
+    """What the electors of the test below share."""
+
+    lease: dict[str, Any] | None = None
+    version: int = 0
+    cut: set[str] = field(default_factory=set)
+
+
+async def test_f21_i10_a_thousand_losses_and_never_two_leaders() -> None:
+    """Leases deleted, holders frozen or cut off, in an order that only the seed knows; time is the test's own."""
+    chance, clock, world = random.Random(21), Clock(), World()
+    duration, retry = 2.0, 0.5
+    electors = {
+        name: LeaderElector(
+            cast(Client, Locks(name, world)),
+            namespace="ns",
+            name="l",
+            identity=name,
+            duration=duration,
+            retry=retry,
+            clock=clock,
+        )
+        for name in ("one", "two")
+    }
+    leaders: list[str] = []
+    for flip in range(1000):
+        faults = chance.sample(["delete", "freeze", "cut"], chance.randint(1, 2))
+        holder = [name for name, elector in electors.items() if _leads(elector)]
+        frozen = holder if "freeze" in faults else []
+        world.cut = set(holder) if "cut" in faults else set()
+        if "delete" in faults:
+            world.lease = None
+        began = clock.now
+        while clock.now < began + duration + 2 * retry:
+            for name in chance.sample([*electors], 2):
+                if name not in frozen:
+                    await electors[name]._round()
+                leading = [name for name, elector in electors.items() if _leads(elector)]
+                assert len(leading) <= 1, f"both lead at {clock.now}, {clock.now - began:.1f} s after {faults}"
+            clock.now += retry * chance.uniform(0.5, 1.0)
+        assert leading, f"nobody leads {clock.now - began:.1f} s after {faults}, flip {flip}"
+        leaders += leading
+        world.cut.clear()
+    assert 100 < leaders.count("one") < 900
 
 
 async def test_f20_a_stopped_leader_is_none_when_it_wakes(client: Client, leases: Leases) -> None:
