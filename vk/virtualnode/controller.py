@@ -286,7 +286,8 @@ class VirtualNodes:
             blocked: list[str] = []
         else:
             blocked = await drain.evict(self._client, left)
-        shown = self._progress.setdefault(virtual.metadata.name, drain.Progress()).drain(left, blocked)
+        before = virtual.status.drain.total if virtual.status.drain is not None else 0
+        shown = self._progress.setdefault(virtual.metadata.name, drain.Progress(before)).drain(left, blocked)
         await self._report(virtual, progress=shown)
         return not left
 

@@ -7,9 +7,9 @@ one, what is left is deleted with its own grace. Pods of DaemonSets and mirror p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from api.offloading.virtual_node import Drain
 from kube.client import Client
@@ -18,6 +18,7 @@ from kube.objects import WithMetadata
 from kube.resources import NODES, PODS
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 PARALLEL = 32
 _MOST_BLOCKED = 20
@@ -29,15 +30,19 @@ class Progress:
     """What one node's drain has seen."""
 
     total: int = 0
+    """How many pods at least, by an earlier process."""
     seen: set[str] = field(default_factory=set)
     """UIDs of all pods that were there at any time."""
 
     def drain(self, left: Sequence[WithMetadata], blocked: Sequence[str]) -> Drain:
         """The progress as the status shows it."""
         self.seen |= {pod.metadata.uid for pod in left}
-        total = len(self.seen)
+        self.total = max(self.total, len(self.seen))
         return Drain(
-            total=total, evicted=total - len(left), remaining=len(left), blocked=tuple(sorted(blocked)[:_MOST_BLOCKED])
+            total=self.total,
+            evicted=self.total - len(left),
+            remaining=len(left),
+            blocked=tuple(sorted(blocked)[:_MOST_BLOCKED]),
         )
 
 
@@ -65,15 +70,23 @@ def _moves(pod: WithMetadata) -> bool:
 
 async def evict(client: Client, pods: Sequence[WithMetadata]) -> list[str]:
     """Ask all that are not on their way out to leave; return what may not go now, each with the reason."""
+    return [answer for answer in await _each(pods, lambda pod: _evict_one(client, pod)) if answer]
+
+
+async def delete(client: Client, pods: Sequence[WithMetadata]) -> None:
+    """Past the deadline: delete what is left, with its own grace."""
+    await _each(pods, lambda pod: _delete_one(client, pod))
+
+
+async def _each(pods: Sequence[WithMetadata], work: Callable[[WithMetadata], Awaitable[T]]) -> list[T]:
+    """Some at a time, of those that are not on their way out: one that takes long holds up no other."""
     slots = asyncio.Semaphore(PARALLEL)
 
-    async def one(pod: WithMetadata) -> str | None:
+    async def one(pod: WithMetadata) -> T:
         async with slots:
-            return await _evict_one(client, pod)
+            return await work(pod)
 
-    waiting = [pod for pod in pods if pod.metadata.deletion_timestamp is None]
-    answers = await asyncio.gather(*(one(pod) for pod in waiting))
-    return [answer for answer in answers if answer]
+    return await asyncio.gather(*(one(pod) for pod in pods if pod.metadata.deletion_timestamp is None))
 
 
 async def _evict_one(client: Client, pod: WithMetadata) -> str | None:
@@ -93,13 +106,9 @@ async def _evict_one(client: Client, pod: WithMetadata) -> str | None:
     return None
 
 
-async def delete(client: Client, pods: Sequence[WithMetadata]) -> None:
-    """Past the deadline: delete what is left, with its own grace."""
-    for pod in pods:
-        if pod.metadata.deletion_timestamp is not None:
-            continue
-        try:
-            await client.delete(PODS, name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.metadata.uid)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+async def _delete_one(client: Client, pod: WithMetadata) -> None:
+    try:
+        await client.delete(PODS, name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.metadata.uid)
+    except ApiError as error:
+        if not (error.not_found or error.conflict):
+            raise

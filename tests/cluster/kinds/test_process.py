@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,7 +12,7 @@ from deploy import stack
 from deploy.lab.lab import Lab
 from kube.resources import LEASES, SERVICES
 from reflection.kinds.endpointslice import ENDPOINT_SLICES
-from reflection.kinds.owner import lease_name
+from reflection.kinds.owner import DURATION, lease_name
 from tests.cluster.kinds.cases import addresses, service, slice_of
 from tests.cluster.kinds.conftest import RBAC, bind
 from tests.cluster.kinds.world import CONSUMER_ID, World
@@ -58,16 +59,34 @@ async def test_one_of_two_processes_does_the_work_and_the_other_takes_over(lab: 
         await world.until_remote(SERVICES, "web")
         # Only what is on neither of the provider's two virtual nodes.
         await world.until_remote(ENDPOINT_SLICES, "web", lambda found: addresses(found) == ["203.0.113.3"])
-        lease = await world.remote(LEASES, lease_name(CONSUMER_ID))
-        assert lease is not None
-        owner = lease["spec"]["holderIdentity"].split("/")[0]
+        owner = await holder(world)
         nodes[owner].unit.kill()
         await world.create(SERVICES, service("later"))
         await world.until_remote(SERVICES, "later")
         (left,) = set(NODES) - {owner}
+        assert await holder(world) == left
+        nodes[owner].unit.start()
+        nodes[owner].wait_ready(timeout=120)
+
+        nodes[left].unit.pause()
+        await world.create(SERVICES, service("last"))
+        await world.until_remote(SERVICES, "last")
+        assert await holder(world) == owner
+        nodes[left].unit.resume()
+        nodes[left].wait_ready(timeout=120)
+        await asyncio.sleep(2 * DURATION)  # time in which it could take the lease again
+        assert await holder(world) == owner
         lease = await world.remote(LEASES, lease_name(CONSUMER_ID))
         assert lease is not None
-        assert lease["spec"]["holderIdentity"].split("/")[0] == left
-        nodes[left].unit.check_alive()
-        log = nodes[left].unit.log.read_text()
-        assert "Traceback" not in log
+        assert lease["spec"]["leaseTransitions"] == 2, "one for each owner that was lost, and no flapping"
+        for node in nodes.values():
+            node.unit.check_alive()
+            assert "Traceback" not in node.unit.log.read_text()
+
+
+async def holder(world: World) -> str:
+    """The node whose process does the work."""
+    lease = await world.remote(LEASES, lease_name(CONSUMER_ID))
+    assert lease is not None
+    found: str = lease["spec"]["holderIdentity"]
+    return found.split("/")[0]

@@ -18,7 +18,7 @@ from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.leadership import Alone
 from reflection.scheduling.registration import Endpoint
 from reflection.scheduling.webhook import PodWebhook, WebhookSettings
-from tests.cluster.scheduling.managing import MANAGER, Background, binding
+from tests.cluster.scheduling.managing import MANAGER, Background, binding, offloadings
 from tests.cluster.scheduling.waiting import LONG, Json, free_port
 from tests.cluster.scheduling.webhooks import no_offloadings
 from tests.kubectl import Kubectl, admin, eventually
@@ -125,5 +125,5 @@ def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def controller(manager_kubeconfig: Path) -> Iterator[Background]:
-    with Background(manager_kubeconfig) as made:
+    with Background(manager_kubeconfig, offloadings) as made:
         yield made

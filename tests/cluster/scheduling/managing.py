@@ -1,7 +1,8 @@
-"""The controller of NamespaceOffloadings as the manager runs it, with its rights, beside tests that block."""
+"""Controllers as the manager runs them, with its rights, beside tests that block."""
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -30,11 +31,33 @@ def binding(role: str, user: str, *, name: str = "") -> Json:
     }
 
 
+Part = tuple[Iterable[tuple[str, Callable[[], Awaitable[None]]]], Callable[[], Awaitable[None]]]
+"""Tasks, and what waits until they have begun."""
+
+
+def offloadings(client: Client) -> Part:
+    """The controller of NamespaceOffloadings."""
+    registry = CollectorRegistry()
+    recorder = EventRecorder(client, component="isthmus-manager", host="test", registry=registry)
+    controller = NamespaceOffloadings(
+        client,
+        consumer_id=CONSUMER_ID,
+        own_namespace="isthmus",
+        leadership=Alone(),
+        recorder=recorder,
+        cluster_role="isthmus-namespace-offloadings",
+        namespace_roles=["isthmus-kinds"],
+        registry=registry,
+    )
+    return (("events", recorder.run), *controller.cache_tasks(), *controller.worker_tasks()), controller.synced
+
+
 class Background:
     """An event loop in a thread: tests block on kubectl meanwhile."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, part: Callable[[Client], Part]) -> None:
         self._kubeconfig = kubeconfig
+        self._part = part
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
@@ -55,21 +78,9 @@ class Background:
         self._loop = asyncio.get_running_loop()
         credentials = await config.load(kubeconfig=str(self._kubeconfig))
         async with Client.connect(credentials, name="consumer") as client:
-            registry = CollectorRegistry()
-            recorder = EventRecorder(client, component="isthmus-manager", host="test", registry=registry)
-            controller = NamespaceOffloadings(
-                client,
-                consumer_id=CONSUMER_ID,
-                own_namespace="isthmus",
-                leadership=Alone(),
-                recorder=recorder,
-                cluster_role="isthmus-namespace-offloadings",
-                namespace_roles=["isthmus-kinds"],
-                registry=registry,
-            )
-            tasks = (("events", recorder.run), *controller.cache_tasks(), *controller.worker_tasks())
+            tasks, begun = self._part(client)
             async with running(*tasks):
-                await controller.synced()
+                await begun()
                 self._started.set()
                 await self._stop.wait()
         await asyncio.sleep(0.5)  # the connections' TLS goodbyes, which asyncio.run would cut off
