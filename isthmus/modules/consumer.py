@@ -75,7 +75,14 @@ async def _add_virtual_nodes(parts: Parts, declared: Store[NamespaceOffloading])
         virtual_nodes=lambda: controller.virtual_nodes.store.values(),  # noqa: PLW0108 - made below
     )
     retirement = Retirement(providers, consumer_id=options.consumer_id, others=others)
-    controller = VirtualNodes(client, settings, retire=retirement, check=check, registry=parts.registry)
+    controller = VirtualNodes(
+        client,
+        settings,
+        retire=retirement,
+        check=check,
+        authority=lambda: parts.credentials.authority,
+        registry=parts.registry,
+    )
     approver = ServingApprover(client, addresses=controller.addresses, check=check, registry=parts.registry)
     for name, reflector in (*controller.cache_tasks(), ("certificate requests", approver.requests)):
         parts.cache(name, reflector)

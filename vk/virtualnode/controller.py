@@ -63,15 +63,19 @@ class VirtualNodes:
         *,
         retire: Retire,
         check: Callable[[], None] = lambda: None,
+        authority: Callable[[], bytes | None] = lambda: None,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
+        """`authority` is the API server's CA as of now, if it differs from the settings'."""
         self._client = client
         self._settings = settings
         self._retire = retire
         self._check = check
-        self._identities = Identities(client, settings)
+        self._identities = Identities(client, settings, authority=authority)
         self._progress: dict[str, drain.Progress] = {}
         self._counted: dict[str, tuple[float, int]] = {}
+        self._overdue: dict[str, str] = {}
+        """By VirtualNode, why its client certificate is not renewed although it should be."""
         self.controller: Controller[Key] = Controller("virtualnodes", self.reconcile, registry=registry)
         self.virtual_nodes: Reflector[VirtualNode] = Reflector(
             client, VIRTUAL_NODES, decode=VirtualNode, on_change=self._changed, registry=registry
@@ -146,6 +150,7 @@ class VirtualNodes:
         virtual = self.virtual_nodes.store.get(key)
         if virtual is None:
             self._progress.pop(key[1], None)
+            self._overdue.pop(key[1], None)
             return None
         self._check()
         if virtual.metadata.deletion_timestamp is not None:
@@ -170,7 +175,9 @@ class VirtualNodes:
             return Problem("CertificateRefused", str(refused)), COUNT_SECONDS
         for body in render.objects(virtual, self._settings, siblings=self._siblings(virtual)):
             await self._apply(body)
-        return None, max(PENDING_SECONDS, (identity.renew_at - datetime.now(UTC)).total_seconds())
+        self._overdue[virtual.metadata.name] = identity.overdue
+        left = (identity.renew_at - datetime.now(UTC)).total_seconds()
+        return None, COUNT_SECONDS if identity.overdue else max(PENDING_SECONDS, left)
 
     def _invalid(self, virtual: VirtualNode) -> Problem | None:
         try:
@@ -231,6 +238,7 @@ class VirtualNodes:
             problem=problem,
             pods=progress.remaining if progress is not None else await self._count(virtual.node),
             drain=progress,
+            overdue=self._overdue.get(virtual.metadata.name),
         )
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = status.patch(virtual.status, status.status(virtual, seen, now=now))

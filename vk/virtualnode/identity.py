@@ -54,6 +54,8 @@ class Identity:
 
     renew_at: datetime
     ends: datetime
+    overdue: str = ""
+    """Why it could not be renewed although it is time to; it is good until it ends."""
 
 
 class Identities:
@@ -66,7 +68,10 @@ class Identities:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         expiration_seconds: int | None = None,
+        authority: Callable[[], bytes | None] = lambda: None,
     ) -> None:
+        """`authority` gives the API server's CA as of now, which may have been exchanged; None for the settings'."""
+        self._authority = authority
         self._client = client
         self._settings = settings
         self._now = now
@@ -79,15 +84,22 @@ class Identities:
         A certificate that is due stays in use until its successor is there.
         """
         secret = await self._read(node)
+        if secret is not None and (moved := trusting(secret, ca=self._ca)) is not None:
+            await self._write(node, {_KEY: moved}, pending=_PENDING in secret.data)
+            log.info("virtual kubelet is told of a new authority", node=node.node)
         held = stored(secret, node=node.node, server=self._settings.server) if secret is not None else None
         if held is not None and self._now() < held.renew_at:
             return held
         try:
             return await self._renew(node, secret)
-        except IdentityPending:
+        except (IdentityPending, IdentityRefused) as problem:
             if held is not None and self._now() < held.ends:
-                return Identity(renew_at=self._now(), ends=held.ends)
+                return Identity(renew_at=held.renew_at, ends=held.ends, overdue=str(problem))
             raise
+
+    @property
+    def _ca(self) -> bytes:
+        return self._authority() or self._settings.ca
 
     async def _read(self, node: VirtualNode) -> Secret | None:
         try:
@@ -108,7 +120,7 @@ class Identities:
         name = request_name(key)
         chain = await self._certificate(name, key, node.node)
         leaf = check(chain, key=key, node=node.node)
-        text = kubeconfig(self._settings, node=node.node, chain=chain, key=_pem(key))
+        text = kubeconfig(self._settings.server, ca=self._ca, node=node.node, chain=chain, key=_pem(key))
         await self._write(node, {_KEY: text})
         log.info("client certificate issued", node=node.node, ends=leaf.not_valid_after_utc.isoformat())
         return span(leaf)
@@ -162,11 +174,11 @@ class Identities:
             if not error.not_found:
                 raise
 
-    async def _write(self, node: VirtualNode, data: dict[str, bytes]) -> None:
-        """Add to the Secret; a finished renewal removes the pending key."""
+    async def _write(self, node: VirtualNode, data: dict[str, bytes], *, pending: bool = False) -> None:
+        """Add to the Secret; a finished renewal removes the key that is `pending` otherwise."""
         name = object_name(node.metadata.name)
         entries: Json = {key: base64.b64encode(value).decode() for key, value in data.items()}
-        if _KEY in data:
+        if _KEY in data and not pending:
             entries[_PENDING] = None
         body = {
             "apiVersion": "v1",
@@ -237,13 +249,27 @@ def stored(secret: Secret, *, node: str, server: str) -> Identity | None:
     return span(leaf) if _common_name(leaf) == f"system:node:{node}" else None
 
 
-def kubeconfig(settings: VirtualNodeSettings, *, node: str, chain: bytes, key: bytes) -> bytes:
+def trusting(secret: Secret, *, ca: bytes) -> bytes | None:
+    """The Secret's kubeconfig with another authority of the API server; None if it names this one, or is none."""
+    wanted = base64.b64encode(ca).decode()
+    try:
+        document: Json = msgspec.json.decode(base64.b64decode(secret.data[_KEY]))
+        cluster = document["clusters"][0]["cluster"]
+        if cluster["certificate-authority-data"] == wanted:
+            return None
+        cluster["certificate-authority-data"] = wanted
+    except (LookupError, ValueError, msgspec.DecodeError, TypeError):
+        return None
+    return msgspec.json.encode(document)
+
+
+def kubeconfig(server: str, *, ca: bytes, node: str, chain: bytes, key: bytes) -> bytes:
     """A kubeconfig with everything inside, as JSON, which is YAML too."""
     user = {
         "client-certificate-data": base64.b64encode(chain).decode(),
         "client-key-data": base64.b64encode(key).decode(),
     }
-    cluster = {"server": settings.server, "certificate-authority-data": base64.b64encode(settings.ca).decode()}
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca).decode()}
     return msgspec.json.encode(
         {
             "apiVersion": "v1",

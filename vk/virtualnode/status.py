@@ -34,13 +34,15 @@ class Seen:
     problem: Problem | None = None
     pods: int = 0
     drain: Drain | None = None
+    overdue: str | None = None
+    """Why the client certificate is not renewed although it should be; empty if all is well, None if not known."""
 
 
 def status(virtual: VirtualNode, seen: Seen, *, now: str) -> VirtualNodeStatus:
     """The new status; equal to the old one if nothing has changed. Conditions of other writers stay."""
     generation = virtual.metadata.generation
     conditions = virtual.status.conditions
-    for condition in (_ready(seen), _provider(seen), _access(seen), *_drained(seen)):
+    for condition in (_ready(seen), _provider(seen), _access(seen), *_certificate(seen), *_drained(seen)):
         told = msgspec.structs.replace(condition, observed_generation=generation)
         conditions = with_condition(conditions, told, now=now)
     return VirtualNodeStatus(
@@ -82,6 +84,15 @@ def _access(seen: Seen) -> Condition:
     if shown is None:
         return Condition(type="ProviderAccess", status="Unknown", reason="NotReported", message="nothing known yet")
     return _copied("ProviderAccess", shown)
+
+
+def _certificate(seen: Seen) -> Sequence[Condition]:
+    if seen.overdue is None:
+        return ()
+    if seen.overdue:
+        message = f"the client certificate is good, but cannot be renewed: {seen.overdue}"
+        return (Condition(type="ClientCertificate", status="False", reason="RenewalOverdue", message=message),)
+    return (Condition(type="ClientCertificate", status="True", reason="Valid", message="it is not due yet"),)
 
 
 def _drained(seen: Seen) -> Sequence[Condition]:

@@ -89,4 +89,4 @@ async def holder(world: World) -> str:
     lease = await world.remote(LEASES, lease_name(CONSUMER_ID))
     assert lease is not None
     found: str = lease["spec"]["holderIdentity"]
-    return found.split("/")[0]
+    return found.split("/", maxsplit=1)[0]

@@ -148,7 +148,9 @@ def test_i1_pods_of_a_lost_provider_are_kept_by_default(shop: Shop) -> None:
     shop.here.offload(podStrategy="LocalAndRemote")
     shop.deploy("Deployment", "web", replicas=2)
     impatient: dict[str, Any] = {"key": tolerance.TAINTS[0], "effect": "NoExecute", "tolerationSeconds": 1}
-    shop.here.pod("impatient", **{**SELECTED, "tolerations": [names.TOLERATION, {"operator": "Exists", **impatient}]})
+    tolerations = [names.TOLERATION, {"operator": "Exists", **impatient}]
+    shop.here.pod("impatient", terminationGracePeriodSeconds=1, **{**SELECTED, "tolerations": tolerations})
+    shop.here.kubectl.wait_for("pod", "impatient", _ready, timeout=LONG)
     before = shop.until_running("web", many=2)
     remote = shop.remote_of("web")
     eventually(lambda: all(map(_lasting, shop.pods("web"))), what="the pods to outlast outages", timeout=LONG)
