@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-versions lint unit cluster lab-tests lab-up lab-down bench check help
+.PHONY: demo test test-versions test-upgrade lint unit cluster lab-tests lab-up lab-down bench check help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ lab-down: $(STAMP) ## stop the demo and remove all that the lab made
 
 test-versions: $(STAMP) ## a smaller set on Kubernetes 1.33 and 1.37 and between them (builds both, some 15 minutes)
 	@$(VENV)/bin/pytest -q tests/versions
+
+test-upgrade: $(STAMP) ## exchange an earlier version for this one and back, under load (FROM=commit; else the last tag or commit)
+	@$(RUN) -m deploy.lab ensure
+	@ISTHMUS_UPGRADE_FROM=$(FROM) $(VENV)/bin/pytest -q tests/cluster/faults/test_upgrade.py
 
 bench: $(STAMP) ## figures, as ratios to direct creation at the provider
 	@$(RUN) -m tests.bench

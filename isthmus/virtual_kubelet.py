@@ -33,7 +33,7 @@ from reflection.kinds.reflection import Reflection
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
 from reflection.scheduling.declared import Declared
-from reflection.scheduling.leadership import Alone
+from reflection.scheduling.leadership import Alone, Leadership
 from reflection.scheduling.names import PROVIDER_LABEL
 from reflection.scheduling.provider import Entry, ProviderNamespaces
 from reflection.settings import KINDS_ROLE, REMOTE_ROLE, ReflectionSettings
@@ -199,8 +199,13 @@ def _add_declared(
     provider: Client,
     registry: prometheus_client.CollectorRegistry,
 ) -> None:
-    """Namespaces as NamespaceOffloadings want them; no pod is decided about before those are known."""
-    name, leadership = provider_name(options), Alone()
+    """Namespaces as NamespaceOffloadings want them; no pod is decided about before those are known.
+
+    Of several processes the one that reflects kinds also makes and removes namespaces: it surely reaches the provider,
+    and one that is cut off does not tell the contrary of what another tells.
+    """
+    name = provider_name(options)
+    leadership: Leadership = reflected.owner if reflected is not None else Alone()
     elector: LeaderElector | None = None
     if options.election_namespace:
         elector = LeaderElector(

@@ -41,7 +41,8 @@ class Reflection:
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._settings = settings
-        self._owner = owner
+        self.owner = owner
+        """Which process does what is namespace-wide at this provider."""
         self._translation = translation or Identity()
         self._nodes: frozenset[str] | None = None
         self._pool = ReflectorPool()
@@ -79,7 +80,7 @@ class Reflection:
     def worker_tasks(self) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
         """What decides and writes."""
         engines = [(f"kinds: {name}", engine.controller.run) for name, engine in self._engines.items()]
-        return (("kinds: ownership", self._owner.run), ("kinds: owner's work", self._take_over), *engines)
+        return (("kinds: ownership", self.owner.run), ("kinds: owner's work", self._take_over), *engines)
 
     async def run(self) -> None:
         """All tasks at once, for who has no supervisor. Ends only by cancellation or a programming error."""
@@ -90,7 +91,7 @@ class Reflection:
     async def _take_over(self) -> None:
         """What was put aside while this process was not the owner is looked at when it is."""
         while True:
-            await self._owner.won()
+            await self.owner.won()
             for engine in self._engines.values():
                 engine.resume()
             await asyncio.sleep(_LOOK)

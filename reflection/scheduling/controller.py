@@ -212,7 +212,7 @@ class NamespaceOffloadings:
         since = _since(offloading, enabled)
         missed = self._missed(namespace, since=since) if made.scheduling and since else []
         settled = await self._lost.settle(offloading, self._pods_in(namespace), around.nodes)
-        ready = plan.ready(made, offloading.status.providers)
+        ready = plan.ready(made, offloading.status.providers, lost=self._lost_providers(around))
         said = (ready, enabled, plan.prepared(missed), settled.condition)
         await self._say(offloading, said, providers=made.providers)
         await self._end_orphans(offloading, made, around)
@@ -248,6 +248,11 @@ class NamespaceOffloadings:
             virtual_nodes=list(self._virtual_nodes.store.values()),
             others=[one for one in self.objects.store.values() if one.metadata.name == NAME],
         )
+
+    def _lost_providers(self, around: Surroundings) -> set[str]:
+        """Providers of which every virtual node says that it cannot be reached."""
+        reached = {around.provider_of(node) for node in around.nodes if self._outages.lasting(node) is None}
+        return {around.provider_of(node) for node in around.nodes} - reached
 
     def _nodes_of(self, providers: Mapping[str, str]) -> list[str]:
         """The virtual nodes of some providers: any of these may do what is namespace-wide."""

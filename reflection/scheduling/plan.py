@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -99,8 +99,8 @@ def _age(metadata: Metadata) -> tuple[str, str]:
     return metadata.creation_timestamp, metadata.namespace
 
 
-def ready(made: Plan, entries: Iterable[ProviderStatus]) -> Condition:
-    """Whether the namespace is offloaded wherever it is to be."""
+def ready(made: Plan, entries: Iterable[ProviderStatus], *, lost: Collection[str] = ()) -> Condition:
+    """Whether the namespace is offloaded wherever it is to be. Of `lost` providers no virtual node knows anything."""
     if made.problem is not None:
         return _condition(READY, False, made.problem.reason, made.problem.message)
     if not made.providers:
@@ -110,7 +110,9 @@ def ready(made: Plan, entries: Iterable[ProviderStatus]) -> Condition:
     missing = []
     for provider in made.providers:
         entry = said.get(provider)
-        if entry is None or not entry.reason:
+        if provider in lost:
+            missing.append(f"{provider}: Unreachable: its virtual nodes cannot reach it")
+        elif entry is None or not entry.reason:
             missing.append(f"{provider}: its virtual kubelet has not answered yet")
         elif not entry.ready:
             missing.append(f"{provider}: {entry.reason}: {entry.message}")

@@ -151,3 +151,15 @@ def test_messages_stay_short() -> None:
 
     assert len(plan.ready(Plan(providers={"north": "x"}), entries).message) <= 1024
     assert plan.prepared([f"pod-{number}" for number in range(1000)]).message.count("pod-") == 5
+
+
+def test_a_provider_that_no_node_reaches_is_not_ready_whatever_was_said_before() -> None:
+    made = Plan(providers={"north": "shop-milan", "south": "shop-milan"})
+    entries = [
+        ProviderStatus(provider=name, namespace="shop-milan", ready=True, reason="Mapped") for name in made.providers
+    ]
+    assert plan.ready(made, entries).status == "True"
+    told = plan.ready(made, entries, lost={"south"})
+    assert (told.status, told.reason) == ("False", "ProvidersNotReady")
+    assert "south: Unreachable" in told.message
+    assert "north" not in told.message
