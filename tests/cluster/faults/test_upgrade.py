@@ -16,6 +16,8 @@ from tests.cluster.faults.conftest import node_of, world_of
 from tests.cluster.faults.world import CONSUMER_ID, World
 
 STEADY = tuple(f"steady-{number}" for number in range(5))
+KEPT = 10
+"""Pods of the load that are there at a time."""
 READS = ("get", "list", "watch")
 
 
@@ -44,9 +46,9 @@ def load(world: World) -> Iterator[list[str]]:
             for number in itertools.count():
                 world.create(f"load-{number}")
                 made.append(f"load-{number}")
-                if number >= 5:
-                    world.delete(f"load-{number - 5}")
-                if stop.wait(0.1):
+                if number >= KEPT:
+                    world.delete(f"load-{number - KEPT}")
+                if stop.wait(0.2):
                     return
         except BaseException as error:  # noqa: BLE001 - raised below, in the test's thread
             errors.append(error)
@@ -66,8 +68,13 @@ def exchanged(world: World, source: Path, made: list[str]) -> None:
     """The other version runs, and has taken up what came meanwhile."""
     stack.exchange(world.node, source)
     seen = len(made)
-    world.until(lambda: len(made) >= seen + 10, what="more load")
-    world.until_phase(made[seen])
+
+    def taken_up() -> bool:
+        new = set(made[seen:])
+        return any(pod["metadata"]["name"] in new and pod["status"].get("phase") == "Running" for pod in world.pods())
+
+    world.until(taken_up, what="what came meanwhile to run")
+    world.until(lambda: len(made) >= seen + 2 * KEPT, what="more load")
     world.node.wait_ready()
 
 
@@ -85,8 +92,8 @@ def test_f38_i1_i4_versions_are_exchanged_under_load_and_no_pod_notices(world: W
         for source in (ROOT, old, ROOT):
             exchanged(world, source, made)
             assert source_of(world) == source
-    world.until_gone(*made[:-5])
-    world.until_phase(*STEADY, *made[-5:])
+    world.until_gone(*made[:-KEPT])
+    world.until_phase(*STEADY, *made[-KEPT:])
 
     history = world.check()
     assert {name: before[name] for name in STEADY} == {name: remote_uid(world, name) for name in STEADY}
