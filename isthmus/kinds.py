@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from api.offloading.namespaces import NAME
 from isthmus.options import Options, OptionsError, pairs
 from kube.client import Client
 from kube.events import EventRecorder
+from kube.objects import Metadata
 from kube.supervisor import Stage, Supervisor
 from reflection.kinds import configuration
 from reflection.kinds.configuration import ConfigurationError
@@ -22,7 +23,7 @@ from reflection.kinds.nodes import ProviderNodes
 from reflection.kinds.offloaded import Offloaded
 from reflection.kinds.owner import Alone, Elected, Ownership
 from reflection.kinds.reflection import Reflection
-from reflection.kinds.selection import RuleError, Rules, parse_rules
+from reflection.kinds.selection import RuleError, Rules, parse_rules, selected
 from reflection.kinds.settings import KindSettings
 from reflection.scheduling.declared import Declared
 from reflection.scheduling.provider import Entry
@@ -69,6 +70,22 @@ def add(
     for task, run in made.worker_tasks():
         supervisor.add(task, run, stage=Stage.WORKERS)
     return made
+
+
+def permission(options: Options, declared: Declared | None) -> Callable[[str, Metadata], bool]:
+    """Whether rules and its labels let a ConfigMap or Secret go because a pod names it. Raises `OptionsError`."""
+    settings = None
+    if options.reflect_kinds:
+        settings, _ = _configured(options, provider=options.provider or options.node_name)
+
+    def permits(resource: str, metadata: Metadata) -> bool:
+        levels = [settings.rules] if settings is not None else []
+        if declared is not None:
+            levels.append(_rules(declared, metadata.namespace))
+        any_of = settings.node_rules if settings is not None else ()
+        return selected(resource, metadata, levels, any_of=any_of, opt_in=False)
+
+    return permits
 
 
 def entries(found: Iterable[Entry], declared: Declared) -> list[Offloaded]:

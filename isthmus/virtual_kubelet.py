@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import prometheus_client
@@ -124,7 +125,10 @@ def build(
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     declared = _declared(options, consumer=consumer, registry=registry)
     offloading = Offloading(
-        reflection_settings(options, settings, mapping=declared.mapping if declared else _mapping(options)),
+        replace(
+            reflection_settings(options, settings, mapping=declared.mapping if declared else _mapping(options)),
+            may_leave=kinds.permission(options, declared),
+        ),
         consumer=consumer,
         provider=provider,
         recorder=recorder,

@@ -101,6 +101,7 @@ class Offloading:
             needed=self._needed,
             wake=self._wake,
             namespace_lost=self._namespaces.forget,
+            may_leave=settings.may_leave,
             linger=settings.reference_linger,
             registry=registry,
         )

@@ -17,13 +17,14 @@ import structlog
 from kube.client import Client
 from kube.controller import Controller, Result
 from kube.errors import ApiError
-from kube.objects import ConfigMap, Secret
+from kube.objects import ConfigMap, Metadata, Secret
 from kube.reflector import Reflector
 from kube.resources import CONFIG_MAPS, SECRETS
 from kube.store import Change, Key
 from reflection import copies, ownership
 from reflection.caches import RemoteCaches
 from reflection.copier import Copier, ForeignObjectError, Kind
+from reflection.forge import names
 from reflection.forge.model import References as PodReferences
 from reflection.namespaces import says_lost
 
@@ -76,6 +77,7 @@ class References:
         wake: Callable[[Key], None],
         namespace_lost: Callable[[str], None],
         linger: float,
+        may_leave: Callable[[str, Metadata], bool] = lambda _resource, _metadata: True,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._consumer = consumer
@@ -87,6 +89,7 @@ class References:
         self._wake = wake
         self._namespace_lost = namespace_lost
         self._linger = linger
+        self._may_leave = may_leave
         self._registry = registry
         self._known: dict[RefKey, Referenced] = {}
         self._of_pod: dict[Key, frozenset[RefKey]] = {}
@@ -214,6 +217,9 @@ class References:
         try:
             if source is None:
                 await self._see_to_absent(ref, entry, copy)
+            elif copy is None and not self._admits(ref, source):
+                what = f"{ref.kind.value} {ref.name}"
+                return f"{what} must not leave this cluster: spec.reflection, or the object's own label, forbids it"
             elif copy is None or not copies.in_step(source, copy, self._node_name):
                 await self._copier.write(ref.kind, source, copy, namespace=namespace, name=name)
         except (copies.NotReflectableError, ForeignObjectError) as error:
@@ -226,6 +232,12 @@ class References:
                     self._wake(pod)
             raise
         return ""
+
+    def _admits(self, ref: RefKey, source: ConfigMap | Secret) -> bool:
+        """Whether it may go; what is there already stays, for pods run with it."""
+        if ref.kind is Kind.CONFIG_MAP and ref.name == names.ROOT_CA:
+            return True
+        return self._may_leave(ref.kind.resource.plural, source.metadata)
 
     async def _see_to_absent(self, ref: RefKey, entry: Referenced, copy: ConfigMap | Secret | None) -> None:
         """The consumer has no such object: remove the copy, but only once a GET has said so too."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from kube.objects import Metadata
 from kube.resources import PODS, Resource
 from reflection.mapping import NamespaceMapping
 
@@ -42,5 +43,7 @@ class ReflectionSettings:
     """StorageClass at the consumer -> at the provider; empty: the provider's default for all."""
     pending_timeout: float | None = None
     """Seconds that a pod may wait for a place at the provider before it is evicted; None: for ever."""
+    may_leave: Callable[[str, Metadata], bool] = lambda _resource, _metadata: True
+    """Whether a ConfigMap or Secret (`configmaps`, `secrets`) may go to the provider because a pod names it."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)
     """Addresses that a provider must not claim for its pods (API servers, DNS)."""

@@ -183,6 +183,26 @@ def test_a_namespace_that_the_provider_gave_is_used_and_stays(pair: Pair, vnode:
         given.run("delete", "namespace", given.namespace, "--wait=false")
 
 
+def test_a35_a_secret_that_must_not_leave_stays_though_a_pod_names_it(pair: Pair) -> None:
+    here, there = pair.here.kubectl, pair.provider
+    for name in ("internal-key", "key"):
+        here.run("create", "secret", "generic", name, "--from-literal=a=b")
+    pair.here.offload(reflection={"secrets": {"deny": ["internal-*"]}})
+    pair.until("Ready", reason="Offloaded")
+
+    def reader(secret: str) -> list[Json]:
+        source = [{"secretRef": {"name": secret}}]
+        return [{"name": "main", "image": "isthmus.dev/none:1", "envFrom": source}]
+
+    pair.run_pod("two", containers=reader("key"))
+    pair.here.pod("one", containers=reader("internal-key"), **SELECTED)
+    refused = here.wait_for("pod", "one", lambda found: found["status"].get("reason") == "OffloadRefused", timeout=LONG)
+    assert "Secret internal-key must not leave this cluster" in refused["status"]["message"]
+    assert there.exists("secret", "key")
+    assert not there.exists("secret", "internal-key")
+    assert not there.exists("pod", "one")
+
+
 def test_f19_volumes_and_pods_of_others_are_not_removed_with_a_namespace(
     pair: Pair, vnode: stack.VirtualNode, faults: Faults
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from isthmus import kinds
 from isthmus.options import Options, OptionsError
 from kube.objects import Metadata
 from kube.supervisor import Supervisor
+from reflection.kinds import marks
 from reflection.scheduling.declared import Declared
 from reflection.scheduling.provider import Entry
 
@@ -43,6 +45,24 @@ def test_a_namespace_brings_the_rules_of_its_object() -> None:
 def test_of_two_that_claim_one_provider_namespace_one_has_it() -> None:
     made = kinds.entries([Entry("a", "x"), Entry("b", "x")], declared())
     assert [entry.namespace for entry in made] == ["a"]
+
+
+def test_what_pods_name_goes_only_if_no_rule_of_any_level_forbids_it(tmp_path: Path) -> None:
+    file = tmp_path / "kinds.yaml"
+    file.write_text("reflection: {secrets: {deny: [root-*]}}\nvirtualNodes: [{configmaps: {enabled: false}}]\n")
+    objects = declared(shop={"reflection": {"secrets": {"allow": ["app-*", "root-*"]}}})
+    permits = kinds.permission(Options(node_name="v", reflect_kinds=str(file)), objects)
+
+    def may(resource: str, name: str, namespace: str = "shop", **labels: str) -> bool:
+        return permits(resource, Metadata(name=name, namespace=namespace, labels=labels))
+
+    assert may("secrets", "app-key")
+    assert not may("secrets", "other")
+    assert may("secrets", "other", namespace="free")
+    assert not may("secrets", "root-key")
+    assert not may("configmaps", "settings")
+    assert not may("secrets", "app-key", **{marks.REFLECT: "false"})
+    assert kinds.permission(Options(node_name="v"), None)("secrets", Metadata(name="other"))
 
 
 def add(**options: Any) -> Any:
