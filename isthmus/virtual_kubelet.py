@@ -17,6 +17,7 @@ import structlog
 
 from api.meta import seconds
 from isthmus import dry_run, kinds
+from isthmus.authority import AuthorityFile
 from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
@@ -298,7 +299,10 @@ def _add_node(
         registry=registry,
     )
     lease = LeaseKeeper(consumer, node_name=settings.name, owner=node, registry=registry)
-    server = _server(options, settings, offloading, consumer=consumer, provider=provider, registry=registry)
+    callers = _callers(supervisor, options)
+    server = _server(
+        options, settings, offloading, client_ca=callers, consumer=consumer, provider=provider, registry=registry
+    )
 
     async def serve() -> None:
         await certificate.ready()
@@ -337,6 +341,7 @@ def _server(
     settings: NodeSettings,
     offloading: Offloading,
     *,
+    client_ca: Path | None,
     consumer: Client,
     provider: Client,
     registry: prometheus_client.CollectorRegistry,
@@ -349,7 +354,7 @@ def _server(
             node_name=settings.name,
             certificate_file=Path(options.tls_cert_file) if options.tls_cert_file else own,
             key_file=Path(options.tls_private_key_file) if options.tls_cert_file else own,
-            client_ca_file=_client_ca(options),
+            client_ca_file=client_ca,
             host=host,
             port=port,
             pod_selector=offloading.remote_selector,
@@ -362,19 +367,21 @@ def _server(
     )
 
 
-def _client_ca(options: Options) -> Path | None:
-    """The CA of the callers: as told, else the consumer's own CA, which signs its API server's kubelet client too."""
+def _callers(supervisor: Supervisor, options: Options) -> Path | None:
+    """The CA of the callers: as told, else the consumer's own, followed; None where there is none."""
     if options.client_ca_file:
         return Path(options.client_ca_file)
-    if options.consumer_kubeconfig:
-        ca = kubeconfig.read_kubeconfig(Path(options.consumer_kubeconfig)).ca
-    else:
-        ca = kubeconfig.read_service_account(os.environ).ca
-    if ca is None:
-        return None
+
+    def read() -> bytes | None:
+        if options.consumer_kubeconfig:
+            return kubeconfig.read_kubeconfig(Path(options.consumer_kubeconfig)).ca
+        return kubeconfig.read_service_account(os.environ).ca
+
     file = _state(options) / "client-ca.pem"
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file.write_bytes(ca)
+    authority = AuthorityFile(file, read)
+    if not authority.write():
+        return None
+    supervisor.add("callers' authority", authority.run, stage=Stage.CLIENTS)
     return file
 
 

@@ -129,6 +129,22 @@ async def test_a2_certificates_not_meant_for_clients_do_not_count(
     assert (await kubelet.ask("/pods", tls=tls)).status == 200
 
 
+async def test_f24_an_authority_that_is_removed_is_refused_from_then_on_and_a_new_one_is_known(
+    kubelet: Kubelet,
+) -> None:
+    """Both are known while both are in the file, as in an exchange; no restart."""
+    file = kubelet.pki.directory / "ca.crt"
+    old, other = file.read_bytes(), trustme.CA()
+    newcomer = other.issue_cert("c@example.org", common_name="apiserver", organization_name="system:masters")
+    tls = kubelet.pki.client(newcomer)
+    assert await refused(kubelet, tls)
+    for bundle, known in ((old + other.cert_pem.bytes(), (True, True)), (other.cert_pem.bytes(), (False, True))):
+        file.write_bytes(bundle)
+        await kubelet.server.reload()
+        found = not await refused(kubelet, kubelet.admin), not await refused(kubelet, tls)
+        assert found == known
+
+
 async def test_a2_without_a_client_ca_certificates_mean_nothing(start: Start) -> None:
     async with start(client_ca_file=None) as kubelet:
         assert await refused(kubelet, kubelet.admin)
