@@ -26,6 +26,7 @@ _PLURALS = {
     "Deployment": "deployments",
     "EndpointSlice": "endpointslices",
     "Endpoints": "endpoints",
+    "IngressClass": "ingressclasses",
     "Namespace": "namespaces",
     "Node": "nodes",
     "Pod": "pods",
@@ -34,6 +35,7 @@ _PLURALS = {
     "Secret": "secrets",
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
+    "StorageClass": "storageclasses",
 }
 
 

@@ -21,6 +21,8 @@ def ensure(settings: LabSettings) -> None:
         modules.append(gobuild.kubernetes(settings.provider_kubernetes))
     if settings.nodes:
         modules += [gobuild.COREDNS, gobuild.METRICS_SERVER, gobuild.PAUSE]
+    if settings.apps:
+        modules += [gobuild.LOCAL_PATH, gobuild.SKIPPER]
     if settings.kwok:
         modules.append(gobuild.KWOK)
     for module in modules:
@@ -29,7 +31,7 @@ def ensure(settings: LabSettings) -> None:
 
 def ensure_all() -> None:
     """Everything that the demo and `make test` use."""
-    ensure(LabSettings(kwok=1))
+    ensure(LabSettings(kwok=1, apps=True))
 
 
 def kubectl(version: str = DEFAULT_KUBERNETES) -> Path:

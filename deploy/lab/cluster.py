@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.lab import images, kubeconfig, pki
 from deploy.lab.api import Api, StatusError
-from deploy.lab.components import addons, control_plane, kwok, node
+from deploy.lab.components import addons, apps, control_plane, kwok, node
 from deploy.lab.console import run
 from deploy.lab.errors import LabError
 from deploy.lab.plan import HOLDER, ClusterPlan
@@ -116,6 +116,8 @@ class LabCluster:
         self.wait_service_account("default")
         if self.plan.nodes:
             self._wait("its node to be Ready", self.node_ready)
+        if self.plan.apps:
+            self._start_apps()
 
     def wait_api(self) -> None:
         """Wait for /readyz."""
@@ -181,6 +183,14 @@ class LabCluster:
         for spec in (node.kubelet(plan), node.kube_proxy(plan), addons.coredns(plan), addons.metrics_server(plan)):
             self._start(spec)
 
+    def _start_apps(self) -> None:
+        for manifest in apps.manifests():
+            self.api.apply(manifest)
+        path, body = apps.token_request(self.plan)
+        token = self.api.request("POST", path, body=body)["status"]["token"]
+        for spec in (apps.provisioner(self.plan), apps.ingress(self.plan, token=token)):
+            self._start(spec)
+
     def _apply_base(self) -> None:
         manifests = addons.approver_manifests()
         if self.plan.nodes:
@@ -224,4 +234,5 @@ def _users(plan: ClusterPlan) -> dict[str, tuple[str, Sequence[str]]]:
         "metrics-server": (addons.METRICS_USER, ()),
         "kwok": ("lab:kwok", _MASTERS),
         "approver": (addons.APPROVER_USER, ()),
+        "local-path-provisioner": (apps.PROVISIONER_USER, ()),
     }

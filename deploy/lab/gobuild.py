@@ -93,6 +93,10 @@ KWOK = Module("kwok-0.7.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, "90 s")
 METRICS_SERVER = Module(
     "metrics-server-0.9.0", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"}, "2 minutes"
 )
+LOCAL_PATH = Module(
+    "local-path-provisioner-0.0.30", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}, "1 minute"
+)
+SKIPPER = Module("skipper-0.22.0", {"skipper": "github.com/zalando/skipper/cmd/skipper"}, "2 minutes")
 PAUSE = Module("pause-1", {"pause": "."}, "a few seconds")
 
 

@@ -175,6 +175,7 @@ class Lab:
                 version=settings.version_of(name),
                 nodes=settings.nodes,
                 audit=settings.audit,
+                apps=settings.apps,
             )
         )
 

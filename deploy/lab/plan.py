@@ -31,6 +31,7 @@ class ClusterPlan:
     """Kubernetes version."""
     nodes: int
     audit: str
+    apps: bool = False
 
     @property
     def pod_cidr(self) -> str:

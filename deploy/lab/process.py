@@ -93,7 +93,10 @@ class Unit:
         launched.unlink()
         self._pidfile.write_text(json.dumps([pid, _stat(pid)[1]]))
         # Last: who sees the definition may expect the program to run.
-        (self._folder / f"{self.spec.name}.json").write_text(json.dumps(asdict(self.spec)))
+        # At once: others may look at any moment.
+        written = self._folder / f".{self.spec.name}.definition"
+        written.write_text(json.dumps(asdict(self.spec)))
+        written.rename(self._folder / f"{self.spec.name}.json")
 
     def stop(self, *, timeout: float = 10.0) -> None:
         """SIGTERM, and SIGKILL if that is not heeded within `timeout` seconds."""

@@ -30,6 +30,8 @@ class LabSettings:
     """LAB_KWOK: fake nodes added to every provider."""
     flat: bool = False
     """LAB_FLAT: pod networks are routed to each other, as by a third party's flat network."""
+    apps: bool = False
+    """LAB_APPS: every cluster makes volumes on demand (class `local-path`) and serves Ingresses (class `skipper`)."""
     kubernetes: str = DEFAULT_KUBERNETES
     """LAB_KUBERNETES: version of every cluster's Kubernetes."""
     provider_kubernetes: str = ""
@@ -44,6 +46,8 @@ class LabSettings:
             raise LabError("LAB_NODES is 0 or 1: a lab cluster has one real node; use LAB_KWOK for more")
         if not 0 <= self.providers <= 8:
             raise LabError("LAB_PROVIDERS is 0 to 8")
+        if self.apps and not self.nodes:
+            raise LabError("LAB_APPS needs LAB_NODES=1: it is real pods that use volumes and are reached")
         if self.audit not in AUDIT_LEVELS:
             raise LabError(f"LAB_AUDIT is one of {', '.join(AUDIT_LEVELS)}")
 
@@ -56,7 +60,8 @@ class LabSettings:
             providers=_number(env, "LAB_PROVIDERS", default.providers),
             nodes=_number(env, "LAB_NODES", default.nodes),
             kwok=_number(env, "LAB_KWOK", default.kwok),
-            flat=env.get("LAB_FLAT", "") not in ("", "0", "false"),
+            flat=_switch(env, "LAB_FLAT"),
+            apps=_switch(env, "LAB_APPS"),
             kubernetes=(env.get("LAB_KUBERNETES") or default.kubernetes).removeprefix("v"),
             provider_kubernetes=env.get("LAB_PROVIDER_KUBERNETES", "").removeprefix("v"),
             audit=env.get("LAB_AUDIT") or default.audit,
@@ -80,6 +85,10 @@ class LabSettings:
     def version_of(self, cluster: str) -> str:
         """The Kubernetes version of a cluster."""
         return self.kubernetes if cluster == "consumer" else self.provider_kubernetes or self.kubernetes
+
+
+def _switch(env: Mapping[str, str], key: str) -> bool:
+    return env.get(key, "") not in ("", "0", "false")
 
 
 def _number(env: Mapping[str, str], key: str, default: int) -> int:

@@ -12,13 +12,14 @@ from types import FrameType
 
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
-from tests.bench import burst, idle, labs, latency, restart, streams, world
+from tests.bench import burst, fleet, idle, kinds, labs, latency, restart, streams, world
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings, SettingsError
 from tests.bench.world import World
 
 Part = Callable[[World, BenchSettings, Report], Awaitable[None]]
 _FAKE: dict[str, Part] = {"burst": burst.run, "latency": latency.run, "idle": idle.run, "restart": restart.run}
+_FAKE |= {"kinds": kinds.run, "fleet": fleet.run}
 
 
 def main() -> int:

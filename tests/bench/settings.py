@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PARTS = ("burst", "latency", "idle", "restart", "streams")
+PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "streams")
 
 
 class SettingsError(ValueError):
@@ -30,6 +30,16 @@ class BenchSettings:
     """BENCH_IDLE_SECONDS: how long an idle process is watched."""
     samples: int = 20
     """BENCH_SAMPLES: status changes whose way back is timed."""
+    objects: int = 50
+    """BENCH_OBJECTS: objects of each reflected kind."""
+    rate: int = 100
+    """BENCH_RATE: changes a second under load."""
+    load_seconds: int = 5
+    """BENCH_LOAD_SECONDS: how long the load on each kind lasts, in each round."""
+    nodes: int = 10
+    """BENCH_NODES: virtual nodes of one provider."""
+    namespaces: int = 100
+    """BENCH_NAMESPACES: namespaces that are offloaded to them."""
     megabytes: int = 100
     """BENCH_MB: size of what is streamed."""
 
@@ -49,6 +59,11 @@ class BenchSettings:
             concurrency=_number(env, "BENCH_CONCURRENCY", default.concurrency),
             idle_seconds=float(_number(env, "BENCH_IDLE_SECONDS", int(default.idle_seconds))),
             samples=_number(env, "BENCH_SAMPLES", default.samples),
+            objects=_number(env, "BENCH_OBJECTS", default.objects),
+            rate=_number(env, "BENCH_RATE", default.rate),
+            load_seconds=_number(env, "BENCH_LOAD_SECONDS", default.load_seconds),
+            nodes=_number(env, "BENCH_NODES", default.nodes),
+            namespaces=_number(env, "BENCH_NAMESPACES", default.namespaces),
             megabytes=_number(env, "BENCH_MB", default.megabytes),
         )
 

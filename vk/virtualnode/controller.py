@@ -29,6 +29,8 @@ from kube.store import Change, Key
 from vk.node.objects import Node
 from vk.node.settings import MARKER_LABEL, SettingsError, check_labels
 from vk.virtualnode import drain, render, status, taints
+from vk.virtualnode.credentials import Credentials
+from vk.virtualnode.guard import Guard
 from vk.virtualnode.identity import Identities, IdentityPending, IdentityRefused
 from vk.virtualnode.settings import (
     COMPONENT,
@@ -72,6 +74,10 @@ class VirtualNodes:
         self._retire = retire
         self._check = check
         self._identities = Identities(client, settings, authority=authority)
+        self._credentials = Credentials(client, settings.namespace)
+        self._guard = Guard(client, namespace=settings.namespace, check=check)
+        self._named: dict[str, str] = {}
+        """Secret that each VirtualNode named when it was last looked at."""
         self._progress: dict[str, drain.Progress] = {}
         self._counted: dict[str, tuple[float, int]] = {}
         self._overdue: dict[str, str] = {}
@@ -151,10 +157,12 @@ class VirtualNodes:
         if virtual is None:
             self._progress.pop(key[1], None)
             self._overdue.pop(key[1], None)
+            self._named.pop(key[1], None)
             return None
         self._check()
         if virtual.metadata.deletion_timestamp is not None:
             return await self._remove(virtual)
+        await self._guard.hold()
         if FINALIZER not in virtual.metadata.finalizers:
             await self._set_finalizers(virtual, (*virtual.metadata.finalizers, FINALIZER))
         problem, again = await self._run_process(virtual)
@@ -204,9 +212,21 @@ class VirtualNodes:
             if not error.not_found:
                 raise
             return Problem("KubeconfigMissing", f"spec.kubeconfigSecret: make Secret {where} with key {wanted.key}")
+        await self._hold(virtual, secret)
         if wanted.key not in secret.data:
             return Problem("KubeconfigMissing", f"spec.kubeconfigSecret: Secret {where} has no key {wanted.key}")
         return None
+
+    async def _hold(self, virtual: VirtualNode, secret: Secret) -> None:
+        """Keep the Secret while it is needed, and no other that was named before, perhaps to another manager."""
+        await self._credentials.hold(secret)
+        if self._named.get(virtual.metadata.name) != secret.metadata.name:
+            await self._credentials.release(self._needed())
+            self._named[virtual.metadata.name] = secret.metadata.name
+
+    def _needed(self, *, without: str = "") -> set[str]:
+        found = self.virtual_nodes.store.values()
+        return {one.spec.kubeconfig_secret.name for one in found if one.metadata.name != without}
 
     async def _apply(self, body: Json) -> None:
         """Apply what differs from what was applied; an equal apply changes nothing at the server either."""
@@ -280,6 +300,10 @@ class VirtualNodes:
         if any(pod.metadata.labels.get(INSTANCE_LABEL) == name for pod in self.pods.store.values()):
             return Result(requeue_after=PENDING_SECONDS)  # it would make its Node again
         await self._delete(NODES, virtual.node)
+        needed = self._needed(without=name)
+        await self._credentials.release(needed)
+        if not needed:
+            await self._guard.release()
         await self._set_finalizers(virtual, tuple(f for f in virtual.metadata.finalizers if f != FINALIZER))
         log.info("virtual node removed", virtual_node=name, node=virtual.node)
         return None

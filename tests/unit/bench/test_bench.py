@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from tests.bench import counters
+from tests.bench.changes import Marks, percentile
 from tests.bench.counters import Counts, Meter
 from tests.bench.report import Report, spread
 from tests.bench.settings import PARTS, BenchSettings, SettingsError
@@ -59,3 +60,13 @@ def test_settings_from_the_environment() -> None:
 def test_nonsense_is_refused_by_name(env: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(env))):
         BenchSettings.from_env(env)
+
+
+def test_percentiles_are_by_nearest_rank() -> None:
+    values = [float(number) for number in range(100, 0, -1)]
+    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([7.0], 0.99)) == (50.0, 99.0, 7.0)
+
+
+def test_a_mark_that_was_overtaken_counts_as_shown_with_the_later_one() -> None:
+    marks = Marks(shown={"one": [(1, 10.0), (4, 20.0)]})
+    assert [marks.when("one", mark) for mark in (1, 2, 4, 5)] == [10.0, 20.0, 20.0, None]

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools names the programs that the lab builds.
+package tools
+
+import _ "github.com/zalando/skipper/cmd/skipper"
