@@ -104,6 +104,21 @@ def elect(provider: LabCluster, *, consumer_id: str) -> None:
     provider.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
 
+def answer_names(provider: LabCluster, *, consumer_id: str) -> str:
+    """At the provider: `deploy/dns` for one consumer, running. Gives the address of its Service. Needs `elect`."""
+    namespace = f"isthmus-{consumer_id}"
+    text = provider.kubectl("kustomize", ROOT / "deploy" / "dns")
+    for placeholder, own in (("isthmus-consumer", namespace), ("isthmus:consumer", provider_user(consumer_id))):
+        text = text.replace(placeholder, own)
+    provider.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    provider.kubectl(
+        *("wait", "--for=condition=Available", f"--namespace={namespace}", "--timeout=120s", "deployment/isthmus-dns"),
+        timeout=130,
+    )
+    found = provider.kubectl("get", "service", "isthmus-dns", f"--namespace={namespace}", "-o", "json")
+    return str(json.loads(found)["spec"]["clusterIP"])
+
+
 def _policies_hold(provider: LabCluster, consumer_id: str) -> bool:
     """Are both policies in force for a consumer? Asked by dry runs in its name, with every right that RBAC can give."""
     binding = ["rolebinding", "probe", "--clusterrole=view", "--serviceaccount=default:default", "--namespace=default"]

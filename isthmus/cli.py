@@ -20,6 +20,7 @@ commands:
   fabric-agent      have the network that the fabric's controller wants on this machine or in this pod
   fabric-agent status
                     tell what a running fabric-agent has, measures and misses
+  dns               answer offloaded pods' DNS questions, at the provider
   version           print the version
 
 `isthmus COMMAND --help` lists a command's options."""
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_manager(given[1:]))
     if command == "fabric-agent":
         sys.exit(_fabric_agent(given[1:]))
+    if command == "dns":
+        sys.exit(_dns(given[1:]))
     if command in ("version", "--version"):
         sys.stdout.write(importlib.metadata.version("isthmus") + "\n")
         return
@@ -67,6 +70,12 @@ def _fabric_agent(arguments: Sequence[str]) -> int:
     purpose = "Have the network that the fabric's controller wants."
     options_of = fabric_agent.FabricAgentOptions
     return _run(arguments, options_of, fabric_agent.run, command="fabric-agent", purpose=purpose)
+
+
+def _dns(arguments: Sequence[str]) -> int:
+    from isthmus import dns  # noqa: PLC0415 - as above
+
+    return _run(arguments, dns.DnsOptions, dns.run, command="dns", purpose="Answer offloaded pods' DNS questions.")
 
 
 def _run(

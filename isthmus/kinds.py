@@ -18,10 +18,11 @@ from kube.objects import Metadata
 from kube.supervisor import Stage, Supervisor
 from reflection.kinds import configuration
 from reflection.kinds.configuration import ConfigurationError
-from reflection.kinds.model import Kind
+from reflection.kinds.model import AddressTranslation, Kind
 from reflection.kinds.nodes import ProviderNodes
 from reflection.kinds.offloaded import Offloaded
 from reflection.kinds.owner import Alone, Elected, Ownership
+from reflection.kinds.published import PublishedNames
 from reflection.kinds.reflection import Reflection
 from reflection.kinds.selection import RuleError, Rules, parse_rules, selected
 from reflection.kinds.settings import KindSettings
@@ -41,6 +42,7 @@ def add(
     provider: Client,
     recorder: EventRecorder,
     registry: prometheus_client.CollectorRegistry,
+    translation: AddressTranslation | None = None,
 ) -> Reflection | None:
     """Add the reflection of kinds, if it is asked for. Raises `OptionsError`."""
     if not options.reflect_kinds:
@@ -50,13 +52,15 @@ def add(
         raise OptionsError("--reflect-kinds: needs --namespaces-from-objects, or --namespace, to say which namespaces")
     name = options.provider or options.node_name
     settings, kinds = _configured(options, provider=name)
+    owner = _owner(options, provider, registry=registry)
     made = Reflection(
         settings,
         consumer=consumer,
         provider=provider,
         recorder=recorder,
-        owner=_owner(options, provider, registry=registry),
+        owner=owner,
         kinds=kinds,
+        translation=translation,
         registry=registry,
     )
     if options.provider:
@@ -64,6 +68,12 @@ def add(
         supervisor.add("provider's nodes", nodes.run, stage=Stage.CACHES)
     else:
         made.set_nodes([options.node_name])
+    if options.kinds_election_namespace:
+        published = PublishedNames(
+            provider, namespace=options.kinds_election_namespace, consumer_id=options.consumer_id, owner=owner
+        )
+        made.names_changed.append(published.tell)
+        supervisor.add("names of namespaces", published.run, stage=Stage.WORKERS)
     made.set_namespaces(Offloaded(namespace, remote) for namespace, remote in fixed.items())
     for task, run in made.cache_tasks():
         supervisor.add(task, run, stage=Stage.CACHES)

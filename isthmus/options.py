@@ -141,6 +141,14 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
         str,
         Meta(description="host:port of the consumer's API server as pods at the provider reach it; empty: no tokens"),
     ] = ""
+    cluster_dns: Annotated[
+        list[str],
+        Meta(
+            description="address at the provider of `isthmus dns`: offloaded pods find names as in this cluster; none: "
+            "by the provider's own DNS"
+        ),
+    ] = []
+    cluster_domain: Annotated[str, Meta(description="domain of the consumer cluster")] = "cluster.local"
     dry_run: Annotated[bool, Meta(description="print what would be made, and end")] = False
 
 

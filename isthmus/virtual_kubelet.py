@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import os
 import signal
 import sys
@@ -16,7 +17,9 @@ import prometheus_client
 import structlog
 
 from api.meta import seconds
+from api.offloading.namespaces import NAME
 from isthmus import dry_run, kinds
+from isthmus.addresses import Addresses, Flat
 from isthmus.authority import AuthorityFile
 from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
@@ -120,8 +123,10 @@ def build(
     consumer: Client,
     provider: Client,
     registry: prometheus_client.CollectorRegistry,
+    addresses: Addresses | None = None,
 ) -> Supervisor:
-    """Wire all parts of one virtual node."""
+    """Wire all parts of one virtual node. Without `addresses` the network is flat."""
+    addresses = addresses or Flat()
     supervisor = Supervisor()
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     declared = _declared(options, consumer=consumer, registry=registry)
@@ -129,6 +134,8 @@ def build(
         replace(
             reflection_settings(options, settings, mapping=declared.mapping if declared else _mapping(options)),
             may_leave=kinds.permission(options, declared),
+            gives_tokens=gives_tokens(declared),
+            translate=addresses.back,
         ),
         consumer=consumer,
         provider=provider,
@@ -138,8 +145,18 @@ def build(
     _add_health(supervisor, options, registry=registry)
     supervisor.add("events", recorder.run, stage=Stage.CLIENTS)
     reflected = kinds.add(
-        supervisor, options, declared, consumer=consumer, provider=provider, recorder=recorder, registry=registry
+        supervisor,
+        options,
+        declared,
+        consumer=consumer,
+        provider=provider,
+        recorder=recorder,
+        translation=addresses,
+        registry=registry,
     )
+    addresses.subscribe(offloading.reconsider)
+    if reflected is not None:
+        addresses.subscribe(reflected.reconsider)
     if declared is not None:
         _add_declared(
             supervisor,
@@ -246,6 +263,7 @@ def _add_declared(
         offloading.references.namespace_removed(remote)
 
     declared.turned.append(offloading.namespace_turned)
+    declared.listeners.append(offloading.references.reconsider)
     declared.ended.append(ended)
     supervisor.add("namespace offloadings", declared.reflector.run, stage=Stage.CACHES)
     supervisor.add("declared namespaces", namespaces.run, stage=Stage.WORKERS)
@@ -409,8 +427,29 @@ def reflection_settings(options: Options, settings: NodeSettings, *, mapping: Na
         storage_classes=pairs(options.storage_class, option="storage-class"),
         pending_timeout=_seconds(options.pending_timeout, option="pending-timeout"),
         reference_linger=options.reference_linger,
+        dns_servers=_addresses(options.cluster_dns, option="cluster-dns"),
+        cluster_domain=options.cluster_domain,
         resync=options.resync,
     )
+
+
+def gives_tokens(declared: Declared | None) -> Callable[[str], bool]:
+    """Whether a namespace opts in. Without NamespaceOffloadings none can: there `--api-access` alone decides."""
+
+    def gives(namespace: str) -> bool:
+        if declared is None:
+            return True
+        found = declared.reflector.store.get((namespace, NAME))
+        return found is not None and found.spec.service_account_tokens
+
+    return gives
+
+
+def _addresses(given: Iterable[str], *, option: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(text)) for text in given)
+    except ValueError as error:
+        raise OptionsError(f"--{option}: {error}") from error
 
 
 def _seconds(text: str, *, option: str) -> float | None:

@@ -1,7 +1,9 @@
 """Writing Kubernetes Events: never in the caller's way, bounded, repeats counted instead of repeated.
 
 Like client-go's record package: the same thing said again about the same object patches `count` of the Event that
-exists; a source that says too much about one object is cut off for a while (token bucket per object).
+exists; many messages for one reason are combined into one Event; a source that says too much about one object is cut
+off for a while (token bucket per object). Another bucket paces what is written about all objects together: who makes
+objects without end, or a provider that tells of each, must not flood the API server (abuse test A29).
 """
 
 import asyncio
@@ -9,7 +11,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import prometheus_client
@@ -30,6 +32,11 @@ REMEMBERED = 4096
 REPEAT_SECONDS = 600.0
 BURST = 25
 REFILL_SECONDS = 300.0
+TOTAL_BURST = 2000
+TOTAL_PER_SECOND = 50.0
+SIMILAR = 10
+"""Different messages of one reason about one object, within `REPEAT_SECONDS`, from which on they are combined."""
+COMBINED = "(combined from similar events): "
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -61,10 +68,27 @@ class _Known:
 
 @dataclass(slots=True)
 class _Bucket:
-    """How much may still be said about one object."""
+    """How much may still be said about one object, or about all."""
 
     tokens: float
     at: float
+
+    def take(self, now: float, *, most: float, per_second: float) -> bool:
+        """Whether one more may be said."""
+        self.tokens = min(most, self.tokens + (now - self.at) * per_second)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _Similar:
+    """What was said for one reason about one object."""
+
+    since: float
+    messages: set[str]
 
 
 class EventRecorder:
@@ -86,6 +110,8 @@ class EventRecorder:
         self._queue: asyncio.Queue[_Said] = asyncio.Queue(QUEUE_LIMIT)
         self._known: OrderedDict[_Said, _Known] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._similar: OrderedDict[tuple[str, str, str], _Similar] = OrderedDict()
+        self._total = _Bucket(TOTAL_BURST, clock())
 
     def event(self, ref: ObjectReference, *, type: str, reason: str, message: str) -> None:
         """Have an Event written about `ref`; dropped, and counted as dropped, if too much is said."""
@@ -102,6 +128,7 @@ class EventRecorder:
         """Write what is queued, one after the other, for ever. A failed write loses that event, not the others."""
         while True:
             said = await self._queue.get()
+            await self._pace()
             try:
                 await self._write(said)
             except KubeError as error:
@@ -111,35 +138,54 @@ class EventRecorder:
     def _allowed(self, uid: str) -> bool:
         now = self._clock()
         bucket = self._buckets.pop(uid, None) or _Bucket(BURST, now)
-        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
-        bucket.at = now
         self._buckets[uid] = bucket
         if len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
-        if bucket.tokens < 1:
-            return False
-        bucket.tokens -= 1
-        return True
+        return bucket.take(now, most=BURST, per_second=1 / REFILL_SECONDS)
+
+    async def _pace(self) -> None:
+        """Wait until one more may be written; meanwhile the queue fills, and is bounded."""
+        if not self._take():
+            await asyncio.sleep(1 / TOTAL_PER_SECOND)
+            self._take()
+
+    def _take(self) -> bool:
+        return self._total.take(self._clock(), most=TOTAL_BURST, per_second=TOTAL_PER_SECOND)
+
+    def _combined(self, said: _Said) -> tuple[_Said, str]:
+        """What counts as the same, and the message to show for it (client-go's EventAggregatorByReason)."""
+        now, key = self._clock(), (said.ref.uid, said.type, said.reason)
+        similar = self._similar.pop(key, None)
+        if similar is None or now - similar.since > REPEAT_SECONDS:
+            similar = _Similar(now, set())
+        self._similar[key] = similar
+        if len(self._similar) > REMEMBERED:
+            self._similar.popitem(last=False)
+        if said.message in similar.messages or len(similar.messages) < SIMILAR:
+            similar.messages.add(said.message)
+            return said, said.message
+        return replace(said, message=COMBINED), clean(COMBINED + said.message)
 
     async def _write(self, said: _Said) -> None:
+        said, message = self._combined(said)
         known = self._known.pop(said, None)
         now = self._clock()
-        if known is not None and now - known.at < REPEAT_SECONDS and await self._repeat(said, known):
+        if known is not None and now - known.at < REPEAT_SECONDS and await self._repeat(said, known, message):
             self._remember(said, _Known(known.name, known.count + 1, now))
             self._outcomes.labels("patched").inc()
             return
         created = await self._client.create(
-            EVENTS, self._body(said), namespace=said.ref.namespace or "default", decode=Event
+            EVENTS, self._body(said, message), namespace=said.ref.namespace or "default", decode=Event
         )
         self._remember(said, _Known(created.metadata.name, 1, now))
         self._outcomes.labels("created").inc()
 
-    async def _repeat(self, said: _Said, known: _Known) -> bool:
+    async def _repeat(self, said: _Said, known: _Known, message: str) -> bool:
         """Count up the Event that exists; False if it does not any more."""
         try:
             await self._client.patch(
                 EVENTS,
-                {"count": known.count + 1, "lastTimestamp": _now()},
+                {"count": known.count + 1, "lastTimestamp": _now(), "message": message},
                 name=known.name,
                 namespace=said.ref.namespace or "default",
                 kind=PatchType.MERGE,
@@ -156,7 +202,7 @@ class EventRecorder:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _body(self, said: _Said) -> dict[str, object]:
+    def _body(self, said: _Said, message: str) -> dict[str, object]:
         now = _now()
         ref = said.ref
         return {
@@ -171,7 +217,7 @@ class EventRecorder:
                 "uid": ref.uid,
             },
             "reason": said.reason,
-            "message": said.message,
+            "message": message,
             "type": said.type,
             "source": self._source,
             "reportingComponent": self._source["component"],

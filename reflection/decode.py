@@ -34,13 +34,16 @@ _phase_decoder = msgspec.json.Decoder(_Phase)
 
 def starting(envelope: Object) -> bool:
     """Whether the pod is not being deleted and its phase is Pending or not set: read without decoding all of it."""
-    if envelope.metadata.deletion_timestamp:
-        return False
+    return not envelope.metadata.deletion_timestamp and phase(envelope) in ("", "Pending")
+
+
+def phase(envelope: Object) -> str:
+    """The phase of a pod, empty if it has none; `?` if its status can't be read."""
     try:
-        phase = _phase_decoder.decode(envelope.status).phase if envelope.status else None
+        found = _phase_decoder.decode(envelope.status).phase if envelope.status else None
     except msgspec.DecodeError:
-        return False
-    return phase is None or phase in ("", "Pending")
+        return "?"
+    return "" if found is None else str(found)
 
 
 def terminal(pod: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import structlog
 from kube.client import Client
 from kube.controller import Controller
 from kube.events import EventRecorder
-from kube.objects import ConfigMap, Event, Object, Secret
+from kube.objects import ConfigMap, Event, Object, ObjectReference, Secret
 from kube.queue import Priority
 from kube.reflector import Reflector, Timing
 from kube.resources import PODS
@@ -26,9 +26,10 @@ from reflection.decode import decode_pod, starting
 from reflection.endings import Endings
 from reflection.events import EventMirror
 from reflection.forge import names
-from reflection.forge.references import references
+from reflection.forge.references import mounts, references
 from reflection.ledger import Ledger
 from reflection.mapping import NamespaceNotMappedError
+from reflection.massend import MassEnd
 from reflection.namespaces import Namespaces
 from reflection.pending import PendingLimit
 from reflection.pods import Parts, PodReconciler
@@ -108,6 +109,16 @@ class Offloading:
         store = self.pods.store
         self._contexts = Contexts(settings)
         reports = Reports(consumer, recorder, self._ledger, now=self._contexts.now)
+        self._mass_end = MassEnd(
+            origin=self._origin_of,
+            total=store.__len__,
+            tell=lambda text: recorder.event(
+                ObjectReference(api_version="v1", kind="Node", name=settings.node_name, uid=settings.node_name),
+                type="Warning",
+                reason="ProviderEndedPods",
+                message=text,
+            ),
+        )
         self._events = EventMirror(store, self.caches, reports, registry=registry)
         self.pending = PendingLimit(
             consumer, store, reports, remote=self.remote, timeout=settings.pending_timeout, registry=registry
@@ -119,6 +130,7 @@ class Offloading:
             consumer_id=settings.consumer_id,
             node_name=settings.node_name,
             stored=self._stored_secret,
+            permitted=settings.gives_tokens,
             registry=registry,
         )
         self._cleanup = NamespaceCleanup(
@@ -159,6 +171,7 @@ class Offloading:
             endings=endings,
             tokens=self._tokens,
             claims=Claims(consumer, provider, consumer_id=settings.consumer_id, classes=settings.storage_classes),
+            gives_tokens=settings.gives_tokens,
         )
         self.controller: Controller[Key] = Controller(
             "pods", PodReconciler(parts).reconcile, concurrency=concurrency, registry=registry
@@ -236,6 +249,11 @@ class Offloading:
 
     # -- what wakes what
 
+    def reconsider(self) -> None:
+        """What statuses are made of besides the provider's has changed, such as the translation of addresses."""
+        for pod in self.pods.store.values():
+            self.controller.queue.add(pod.metadata.key, priority=Priority.INITIAL)
+
     def namespace_turned(self, namespace: str) -> None:
         """Whether new pods of a consumer namespace may go to the provider has changed: look at those it has here."""
         for pod in self.pods.store.by_index("namespace", namespace):
@@ -250,6 +268,7 @@ class Offloading:
         key = ownership.origin_key(shown.metadata) if shown is not None else None
         for listener in self.remote_pods_changed:
             listener()
+        self._mass_end.remote_changed(change)
         if key is None:
             return
         self.pending.remote_changed(change.new, key)
@@ -259,6 +278,13 @@ class Offloading:
             return
         priority = Priority.INITIAL if change.initial else Priority.FRESH
         self.controller.queue.add(key, delay=START_DELAY if starting(change.new) else 0.0, priority=priority)
+
+    def _origin_of(self, remote: Object) -> Object | None:
+        """The consumer's pod that a remote pod is for, if that very pod is there."""
+        key = ownership.origin_key(remote.metadata)
+        origin = self.pods.store.get(key) if key is not None else None
+        same = origin is not None and origin.metadata.uid == ownership.origin_uid(remote.metadata)
+        return origin if same else None
 
     def _copy_changed(self, kind: Kind, namespace: str, change: Change[ConfigMap] | Change[Secret]) -> None:
         self.references.remote_changed(kind, namespace, change)
@@ -303,8 +329,18 @@ class Offloading:
 
     def _needed(self, ref: RefKey) -> bool:
         """Whether any pod of this node names the object: read from the pods, not from what was tracked so far."""
-        access = self._settings.api_server is not None
         for pod in self.pods.store.by_index("namespace", ref.namespace):
-            if ref in reference_keys(ref.namespace, references(decode_pod(pod), api_access=access)):
+            found = references(decode_pod(pod), api_access=self._has_tokens(pod))
+            if ref in reference_keys(ref.namespace, found):
                 return True
         return False
+
+    def _has_tokens(self, pod: Object) -> bool:
+        """Whether a pod has tokens at the provider, or may be given some."""
+        if self._settings.api_server is None:
+            return False
+        meta = pod.metadata
+        remote = self.remote(meta.key)
+        if remote is not None and mounts(decode_pod(remote), names.token_secret_name(meta.name, meta.uid)):
+            return True
+        return self._settings.gives_tokens(meta.namespace)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -26,10 +26,11 @@ from reflection.changes import Changer
 from reflection.contexts import Contexts
 from reflection.decode import cut_short, decode_pod, restart_counts, started, terminal
 from reflection.endings import Endings
+from reflection.forge import names
 from reflection.forge import status as forge_status
 from reflection.forge.model import ForgeContext, ForgedPod, Note, Refused
 from reflection.forge.pod import forge_pod, is_mirror
-from reflection.forge.references import references
+from reflection.forge.references import mounts, references
 from reflection.ledger import ASSUMED_SECONDS, Ledger
 from reflection.mapping import NamespaceNotMappedError
 from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
@@ -87,6 +88,7 @@ class Parts:
     endings: Endings
     tokens: Tokens
     claims: Claims
+    gives_tokens: Callable[[str], bool]
 
 
 class PodReconciler:
@@ -113,7 +115,8 @@ class PodReconciler:
         caches = self._p.caches.ensure(remote_namespace)
         if not caches.synced:
             return None  # all keys of the namespace are queued once it is
-        pair = Pair(key, origin, pod, self._p.contexts.of(remote_namespace), caches)
+        context = self._p.contexts.of(remote_namespace, tokens=self._p.gives_tokens(key[0]))
+        pair = Pair(key, origin, pod, context, caches)
         return await self._decide(pair)
 
     async def _decide(self, pair: Pair) -> Result | None:
@@ -282,8 +285,12 @@ class PodReconciler:
         entry = self._p.ledger[pair.key]
         entry.in_doubt = False
         remote_pod = decode_pod(remote)
-        self._track_running(pair)
-        self._resume_tokens(pair)
+        meta = pair.origin.metadata
+        has_tokens = mounts(remote_pod, names.token_secret_name(meta.name, meta.uid))
+        if has_tokens:  # whatever its namespace says by now: it keeps what it was made with
+            pair = replace(pair, context=self._p.contexts.of(pair.caches.name))
+            self._resume_tokens(pair)
+        self._track_running(pair, api_access=has_tokens)
         in_step = not self._p.ledger.remote_is_behind(pair.key, remote)
         if in_step and not terminal(pair.pod):
             in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
@@ -307,10 +314,9 @@ class PodReconciler:
             return  # forged by an earlier version with other rules: it runs, and has no tokens of ours
         tokens.resume(pair.origin, requests, namespace=namespace)
 
-    def _track_running(self, pair: Pair) -> None:
+    def _track_running(self, pair: Pair, *, api_access: bool) -> None:
         """After a restart, or when an ephemeral container was added: know what the pod names."""
-        access = pair.context.api_access is not None
-        refs = reference_keys(pair.key[0], references(pair.pod, api_access=access))
+        refs = reference_keys(pair.key[0], references(pair.pod, api_access=api_access))
         self._p.references.track(pair.key, refs, remote_namespace=pair.caches.name)
 
     # -- refusals

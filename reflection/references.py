@@ -145,6 +145,12 @@ class References:
                 entry.in_step = False
                 self.controller.queue.add(ref)
 
+    def reconsider(self, namespace: str) -> None:
+        """What may leave a consumer namespace has changed."""
+        for ref in self._known:
+            if ref.namespace == namespace:
+                self.controller.queue.add(ref)
+
     # -- watches at the consumer
 
     def _watch(self, ref: RefKey) -> Reflector[ConfigMap] | Reflector[Secret]:

@@ -13,6 +13,10 @@ REMOTE_ROLE = "isthmus-virtual-kubelet-remote"
 KINDS_ROLE = "isthmus-kinds-remote"
 
 
+def _same(address: str) -> str | None:
+    return address
+
+
 @dataclass(frozen=True, slots=True)
 class ReflectionSettings:
     """Settings of one virtual node's reflection."""
@@ -43,6 +47,14 @@ class ReflectionSettings:
     """StorageClass at the consumer -> at the provider; empty: the provider's default for all."""
     pending_timeout: float | None = None
     """Seconds that a pod may wait for a place at the provider before it is evicted; None: for ever."""
+    gives_tokens: Callable[[str], bool] = lambda _namespace: True
+    """Whether pods of a consumer namespace get service account tokens, where there is a way to the API server."""
+    dns_servers: tuple[str, ...] = ()
+    """Addresses at the provider of `isthmus dns`; none: pods use the provider's DNS as it is."""
+    cluster_domain: str = "cluster.local"
+    """The consumer's."""
+    translate: Callable[[str], str | None] = _same
+    """Address of a provider's pod as the consumer reaches it; None: it can't."""
     may_leave: Callable[[str, Metadata], bool] = lambda _resource, _metadata: True
     """Whether a ConfigMap or Secret (`configmaps`, `secrets`) may go to the provider because a pod names it."""
     forbidden_ips: frozenset[str] = field(default_factory=frozenset)

@@ -1,8 +1,9 @@
-"""Service account tokens for pods at the provider, with `--api-access` only.
+"""Service account tokens for pods at the provider, with `--api-access` only, and where the namespace opts in.
 
-Each token is short-lived and bound to the consumer's pod (TokenRequest), so it dies with the pod wherever it was
-copied to. It is renewed at 80 % of its life, as a kubelet does (pkg/kubelet/token/token_manager.go). All tokens of one
-pod incarnation are in one Secret, which says whose it is and when its first token expires: a restart resumes by that.
+Each token lives at most an hour and is bound to the consumer's pod (TokenRequest), so it dies with the pod wherever it
+was copied to. A namespace that opts out gets no new ones: what its pods have runs out. A token is renewed at 80 % of
+its life, as a kubelet does (pkg/kubelet/token/token_manager.go). All tokens of one pod incarnation are in one Secret,
+which says whose it is and when its first token expires: a restart resumes by that.
 """
 
 from __future__ import annotations
@@ -77,14 +78,17 @@ class Tokens:
         consumer_id: str,
         node_name: str,
         stored: Callable[[Key], Secret | None],
+        permitted: Callable[[str], bool] = lambda _namespace: True,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
-        """`stored` gives a Secret of this consumer at the provider, as the caches show it."""
+        """`stored` gives a Secret of this consumer at the provider, as the caches show it; `permitted` says whether
+        a consumer namespace gives tokens now."""
         self._consumer = consumer
         self._provider = provider
         self._pods = pods
         self._node_name = node_name
         self._stored = stored
+        self._permitted = permitted
         self._labels = {
             names.MANAGED_BY_LABEL: names.MANAGED_BY,
             names.CONSUMER_LABEL: names.label_value(consumer_id),
@@ -167,7 +171,7 @@ class Tokens:
             return Result(requeue_after=SHORTEST)
         if not held.specs:
             return None
-        if pod.metadata.deletion_timestamp:
+        if pod.metadata.deletion_timestamp or not self._permitted(held.pod[0]):
             return Result(requeue_after=SHORTEST)
         expiration = await self._store_tokens(key, held)
         return Result(requeue_after=renew_in(expiration, now=datetime.now(UTC)))

@@ -78,6 +78,22 @@ class Classes(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     ] = ()
 
 
+class NameService(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """DNS servers at the provider that know the names of this cluster, as `isthmus dns` does."""
+
+    RULES: ClassVar[Rules] = [rule("self.servers.all(address, isIP(address))", "servers must be IP addresses")]
+
+    servers: Annotated[
+        tuple[Annotated[str, Meta(max_length=45)], ...],
+        Meta(
+            description="Servers are IP addresses, as of the Service of deploy/dns; pods ask them in this order.",
+            min_length=1,
+            max_length=3,
+        ),
+    ]
+    domain: Annotated[Name, Meta(description="Domain is the DNS domain of this cluster.")] = "cluster.local"
+
+
 class VirtualNodeSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a user wants of a virtual node."""
 
@@ -159,6 +175,13 @@ class VirtualNodeSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
             },
         ),
     ] = msgspec.field(name="apiServer", default="")
+    dns: Annotated[
+        NameService | None,
+        Meta(
+            description="DNS says who answers pods at the provider under the names of this cluster; absent, the "
+            "provider's own DNS does, which finds short names, and longer ones of namespaces called the same there."
+        ),
+    ] = None
     pending_timeout: Annotated[
         Duration | None,
         Meta(

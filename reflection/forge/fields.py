@@ -68,8 +68,6 @@ _NO_CLAIMS = "devices claimed in the consumer can't be used at the provider; ask
 POD_SPEC: Final[Rules] = {
     **_copy(
         "activeDeadlineSeconds",
-        "dnsConfig",
-        "dnsPolicy",
         "hostAliases",
         "hostUsers",
         "hostname",
@@ -88,6 +86,8 @@ POD_SPEC: Final[Rules] = {
         "off", "false: the provider's own tokens are not for the consumer's pods"
     ),
     "containers": _translate("containers", "field by field, see Container"),
+    "dnsConfig": _translate("same", "copied, and under ClusterFirst the consumer's names added (`--cluster-dns`)"),
+    "dnsPolicy": _translate("same", "copied; ClusterFirst becomes None with the consumer's names (`--cluster-dns`)"),
     "enableServiceLinks": _translate("off", "false: it would show the provider's services"),
     "ephemeralContainers": _translate("none", "added by their subresource after creation, see EphemeralContainer"),
     "hostIPC": _refuse(_NODE_SHARED.format("IPC namespace")),

@@ -89,6 +89,10 @@ class ForgeContext:
     """RuntimeClass at the consumer -> RuntimeClass at the provider; empty: the provider's default."""
     translate: Callable[[str], str | None] = _same
     """Address of a remote pod as the consumer reaches it; None: it can't."""
+    dns_servers: tuple[str, ...] = ()
+    """Addresses of DNS servers at the provider that know the consumer's names; none: the provider's own are used."""
+    cluster_domain: str = "cluster.local"
+    """The consumer's."""
     forbidden_ips: frozenset[str] = frozenset()
     """Addresses no pod may claim, in canonical text: the consumer's API servers, DNS, nodes."""
     pod_networks: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -9,6 +9,7 @@ import msgspec
 
 from reflection.forge import fields, metadata, names
 from reflection.forge.containers import containers, resources
+from reflection.forge.dns import name_service
 from reflection.forge.model import ForgeContext, ForgedPod, Json, Refused
 from reflection.forge.references import references
 from reflection.forge.volumes import volumes
@@ -77,6 +78,7 @@ def _forge_spec(job: Job) -> dict[str, Any]:
         out["volumes"] = forged_volumes
     if job.context.node_selector:
         out["nodeSelector"] = {**out.get("nodeSelector", {}), **job.context.node_selector}
+    out.update(name_service(spec, namespace=job.pod["metadata"]["namespace"], context=job.context))
     out["automountServiceAccountToken"] = False
     out["enableServiceLinks"] = False
     return out
@@ -84,6 +86,11 @@ def _forge_spec(job: Job) -> dict[str, Any]:
 
 def _none(_value: Any, _job: Job, _path: str) -> None:
     """Leave the field out here: it is treated elsewhere."""
+
+
+def _same(value: Any, _job: Job, _path: str) -> Any:
+    """Set by `name_service` where it is not the user's own."""
+    return value
 
 
 def _off(_value: Any, _job: Job, _path: str) -> bool:
@@ -133,6 +140,7 @@ SPEC_TRANSLATORS: Final[dict[str, Translator]] = {
     "off": _off,
     "resources": resources,
     "runtime_class": _runtime_class,
+    "same": _same,
     "volumes": _none,
 }
 AFFINITY_TRANSLATORS: Final[dict[str, Translator]] = {"node_affinity": _node_affinity}

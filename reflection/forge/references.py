@@ -17,6 +17,15 @@ def is_token_volume(volume: Json) -> bool:
     return any("serviceAccountToken" in source for source in sources)
 
 
+def mounts(remote: Json, secret: str) -> bool:
+    """Say whether a remote pod mounts a Secret in a projected volume, as it does that of its tokens."""
+    return any(
+        (source.get("secret") or {}).get("name") == secret
+        for volume in remote["spec"].get("volumes") or ()
+        for source in (volume.get("projected") or {}).get("sources") or ()
+    )
+
+
 def references(pod: Json, *, api_access: bool = False) -> References:
     """Collect references by env, envFrom, volumes and imagePullSecrets, of all kinds of containers.
 

@@ -9,9 +9,12 @@ from reflection.forge.model import Json, Note, Refused, TokenSpec
 from reflection.forge.references import is_token_volume
 from reflection.forge.walk import Job, Translator, apply, unreachable
 
-_DEFAULT_TOKEN_SECONDS = 3600
+_TOKEN_SECONDS = 3600
+"""What a token lives that does not say so, and what it lives at most."""
 _ADMISSION_TOKEN_SECONDS = 3607
-"""What ServiceAccount admission asks for; the odd number marks its tokens, pkg/serviceaccount."""
+"""What ServiceAccount admission asks for; the odd number marks its tokens, pkg/serviceaccount. Never asked for as it
+is: an API server answers this very number by a token of a year (--service-account-extend-token-expiration,
+pkg/registry/core/serviceaccount/storage/token.go)."""
 
 _PLAIN: Final = frozenset({"name", "emptyDir", "secret", "image"})
 
@@ -86,11 +89,12 @@ def _token(token: Json, job: Job, path: str) -> Json | None:
         return None
     meta = job.pod["metadata"]
     audience = token.get("audience") or ""
-    seconds = token.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
+    seconds = token.get("expirationSeconds") or _TOKEN_SECONDS
     key = "token"
     if audience or seconds != _ADMISSION_TOKEN_SECONDS:
         key += "-" + names.digest(f"{audience}\0{seconds}", size=4)
-    wanted = TokenSpec(names.token_secret_name(meta["name"], meta["uid"]), key, audience, seconds)
+    secret = names.token_secret_name(meta["name"], meta["uid"])
+    wanted = TokenSpec(secret, key, audience, min(seconds, _TOKEN_SECONDS))
     if wanted not in job.tokens:
         job.tokens.append(wanted)
     return {"secret": {"name": wanted.secret, "items": [{"key": key, "path": token["path"]}]}}

@@ -5,6 +5,9 @@ which are not there, and would allow nothing at all (pkg/controller/disruption g
 many of the pods *there* must stay: those that are healthy there, less the disruptions that the consumer's controller
 allows over all pods, here and there. When one goes, both fall by one and the number stays; a failure elsewhere lowers
 what is allowed there, and the number rises. While the consumer is away the last number holds.
+
+The two do not fall at the same moment: the consumer learns of a pod that went a moment later. The number is therefore
+lowered only when that has been wanted for a while; else of two drains at the provider both would pass where one may.
 """
 
 from __future__ import annotations
@@ -32,6 +35,12 @@ def forge(local: Json, context: Context) -> Forged:
     return Copy({"spec": made})
 
 
+def is_weaker(wanted: Json, current: Json) -> bool:
+    """Whether fewer pods would have to stay."""
+    old = (current.get("spec") or {}).get("minAvailable")
+    return isinstance(old, int) and bool(wanted["spec"]["minAvailable"] < old)
+
+
 def _allowed(metadata: Json, status: Json) -> int:
     """Disruptions that the consumer allows now; none while its controller has not seen the budget as it is."""
     if status.get("observedGeneration", 0) < metadata.get("generation", 0):
@@ -44,5 +53,6 @@ POD_DISRUPTION_BUDGET = Kind(
     parts=("spec", "status"),
     forge=forge,
     exact=frozenset({"spec"}),
+    lasting=is_weaker,
     counts_pods=True,
 )

@@ -16,10 +16,14 @@ of whose endpoints lives elsewhere has no copy.
 A Service without selector has slices that its user makes: they travel the same way. The nodes of endpoints, the pods
 they refer to and topology hints mean nothing at the provider; zone, hostname (DNS names of StatefulSet pods) and
 readiness are kept.
+
+Addresses that mean the machine which uses them, or no single one (loopback, link-local, where clouds keep metadata,
+multicast, unspecified) never travel, whatever the translation says (abuse test A23).
 """
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Final
 
 from kube.resources import Resource
@@ -36,13 +40,9 @@ _CARRIED: Final = ("conditions", "hostname", "zone")
 def forge(local: Json, context: Context) -> Forged:
     """The provider's slice, with the endpoints elsewhere; None if there are none."""
     translate = local.get("addressType") in ("IPv4", "IPv6")
-    endpoints = []
-    for endpoint in local.get("endpoints") or ():
-        if endpoint.get("nodeName") in context.nodes:
-            continue
-        made = _endpoint(endpoint, context, translate=translate)
-        if made is not None:
-            endpoints.append(made)
+    elsewhere = [one for one in local.get("endpoints") or () if one.get("nodeName") not in context.nodes]
+    found = [_endpoint(endpoint, context, translate=translate) for endpoint in elsewhere]
+    endpoints = [endpoint for endpoint in found if endpoint is not None]
     if not endpoints:
         return None
     labels = local["metadata"].get("labels") or {}
@@ -56,10 +56,21 @@ def _endpoint(endpoint: Json, context: Context, *, translate: bool) -> Json | No
     addresses: list[Any] = list(endpoint.get("addresses") or ())
     if translate:
         translated = map(context.translation.address, addresses)
-        addresses = [address for address in translated if address is not None]
+        addresses = [address for address in translated if address is not None and not is_special(address)]
     if not addresses:
         return None
     return {"addresses": addresses, **{key: endpoint[key] for key in _CARRIED if endpoint.get(key) is not None}}
+
+
+def is_special(address: str) -> bool:
+    """Whether no endpoint may have this address (ValidateEndpointIP, pkg/apis/core/validation)."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    mapped = getattr(found, "ipv4_mapped", None)
+    found = mapped or found
+    return found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified
 
 
 def recreate(wanted: Json, current: Json) -> bool:

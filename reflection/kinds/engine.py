@@ -7,6 +7,7 @@ is known to be gone (a watch saw it go, or a GET says so), or is known not to be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 GOING_SECONDS = 5.0
 DOUBT_SECONDS = 5.0
+LASTING_SECONDS = 10.0
+"""How long a change has to be wanted that must last (`Kind.lasting`)."""
 
 
 class KindEngine:
@@ -66,6 +69,7 @@ class KindEngine:
         self._removed: dict[Key, str] = {}
         self._busy: set[Key] = set()
         self._settled: dict[Key, tuple[str, str]] = {}
+        self._wanted: dict[Key, tuple[str, float]] = {}
         self.controller: Controller[Key] = Controller(
             f"kind/{kind.resource_name}", self.reconcile, concurrency=around.concurrency, registry=around.registry
         )
@@ -242,6 +246,9 @@ class KindEngine:
         if remote is not None and remote.metadata.deletion_timestamp is not None:
             return None  # its end will be told
         if remote is None or not self._in_step(key, want, remote):
+            wait = self._lasting(key, want, remote) or self._around.pace.wait(entry.namespace)
+            if wait:
+                return Result(requeue_after=wait)
             try:
                 remote = await self._writer.write(want, remote)
             except ForeignObjectError as error:
@@ -256,6 +263,18 @@ class KindEngine:
             context = self._around.others.context(entry)
             await statusback.write(self._around.consumer, self.kind, local, remote, context)
         return None
+
+    def _lasting(self, key: Key, want: body.Wanted, remote: Document | None) -> float:
+        """Seconds until the change may be made; 0: now."""
+        if remote is None or not self.kind.lasting({**want.parts}, remote.json()):
+            self._wanted.pop(key, None)
+            return 0.0
+        record, since = self._wanted.get(key, ("", 0.0))
+        now = time.monotonic()
+        if record != want.record:
+            self._wanted[key] = (want.record, now)
+            return LASTING_SECONDS
+        return max(0.0, since + LASTING_SECONDS - now)
 
     def _in_step(self, key: Key, want: body.Wanted, remote: Document) -> bool:
         """All is as wanted, or as the provider made it of our last write (defaults, its admission)."""
@@ -277,6 +296,7 @@ class KindEngine:
             self._removed[key] = remote.metadata.uid
         self._written.pop(key, None)
         self._settled.pop(key, None)
+        self._wanted.pop(key, None)
         return None
 
     async def _is_gone(self, origin: Key, remote: Document, entry: Offloaded) -> bool:

@@ -132,6 +132,9 @@ class Kind:
     """(wanted, current at the provider) -> whether the change can't be made in place."""
     exact: frozenset[str] = frozenset()
     """Parts that hold nothing at the provider but what is wanted: a key more is removed."""
+    lasting: Callable[[Json, Json], bool] = _never
+    """(wanted, current at the provider) -> whether the change must have been wanted for a while before it is made, for
+    the picture that it rests on may not be up to date."""
     follows: tuple[str, str] | None = None
     """(resource name, label): objects go along with the one of that resource whose name is the label's value."""
     refers: Callable[[Json], Iterable[Reference]] | None = None

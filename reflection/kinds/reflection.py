@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import prometheus_client
 
@@ -16,6 +16,7 @@ from reflection.kinds.engine import KindEngine
 from reflection.kinds.model import AddressTranslation, Context, Identity, Kind
 from reflection.kinds.offloaded import NamespaceTable, Offloaded
 from reflection.kinds.owner import Ownership
+from reflection.kinds.pace import Pace
 from reflection.kinds.pods import RemotePods
 from reflection.kinds.pool import ReflectorPool
 from reflection.kinds.reports import Problem, Reports
@@ -46,8 +47,11 @@ class Reflection:
         self._translation = translation or Identity()
         self._nodes: frozenset[str] | None = None
         self._pool = ReflectorPool()
+        self._pace = Pace()
         self._reports = Reports(recorder, provider=settings.provider)
         self._contexts: dict[str, Context] = {}
+        self.names_changed: list[Callable[[Mapping[str, str]], None]] = []
+        """Told which namespaces are reflected, and what they are called at the provider."""
         self._table = NamespaceTable(changed=self._entry_changed)
         around = Surroundings(
             consumer=consumer,
@@ -58,6 +62,7 @@ class Reflection:
             others=self,
             reports=self._reports,
             pool=self._pool,
+            pace=self._pace,
             registry=registry,
         )
         self._pods = RemotePods(
@@ -102,6 +107,8 @@ class Reflection:
         """Say which namespaces are reflected: the whole set. ValueError if two share a counterpart."""
         self._contexts.clear()
         self._table.replace(entries)
+        for listener in self.names_changed:
+            listener(self._table.names())
         self.reconsider()
 
     def set_nodes(self, nodes: Iterable[str]) -> None:
@@ -122,6 +129,8 @@ class Reflection:
         self._contexts.clear()
         if old is not None and (new is None or new.leaving):
             self._pods.close(old.remote)
+        if old is not None and new is None:
+            self._pace.forget(old.namespace)
         for engine in self._engines.values():
             engine.entry_changed(old, new)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import prometheus_client
@@ -13,6 +13,7 @@ from kube.store import Change, Key
 from reflection.kinds.document import Document
 from reflection.kinds.model import Context, Kind
 from reflection.kinds.offloaded import NamespaceTable, Offloaded
+from reflection.kinds.pace import Pace
 from reflection.kinds.pool import ReflectorPool
 from reflection.kinds.reports import Reports
 from reflection.kinds.settings import KindSettings
@@ -66,5 +67,6 @@ class Surroundings:
     others: Others
     reports: Reports
     pool: ReflectorPool
+    pace: Pace = field(default_factory=Pace)
     concurrency: int = 16
     registry: prometheus_client.CollectorRegistry | None = None

@@ -19,7 +19,7 @@ NODE: dict[str, Any] = {"provider": "north", "kubeconfigSecret": {"name": "north
 def kubectl(consumer: LabCluster) -> Kubectl:
     made = Kubectl(consumer.plan.binaries / "kubectl", consumer.admin_kubeconfig)
     made.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/crds"))
-    made.run("wait", "--for=condition=Established", "-k", str(ROOT / "deploy/crds"))
+    made.run("wait", "--for=condition=Established", "crd", "--all")
     # The API server serves a new kind a moment after it said Established.
     for plural in (definition.resource.plural for definition in DEFINITIONS):
         eventually(lambda plural=plural: made.run("get", plural, "-A") is not None, what=plural)  # type: ignore[misc]
@@ -86,6 +86,7 @@ def test_each_example_applies_twice_and_goes(kubectl: Kubectl, file: Any) -> Non
         (virtual_node(mode="Magic"), "spec.mode"),
         (virtual_node(apiServer="10.0.0.1"), "apiServer must be host:port"),
         (virtual_node(provider="North!"), "spec.provider"),
+        (virtual_node(dns={"servers": ["north"]}), "servers must be IP addresses"),
         (virtual_node(taints=[{"key": "a"}]), "effect: Required value"),
         (virtual_node(labelz={"a": "b"}), "labelz"),
         ({**virtual_node(), "spec": {}}, "provider: Required value"),

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
@@ -22,6 +23,9 @@ from tests.kubectl import Kubectl, KubectlError, admin
 CONSUMER_ID = "vol"
 NODE = "virtual-store"
 PROVIDER = "north"
+
+
+Task = asyncio.Task[None]
 
 
 class Providers:
@@ -51,8 +55,22 @@ class Providers:
 class World:
     """A running controller, and both sides as their administrators see them."""
 
-    def __init__(self, here: Kubectl, there: Kubectl, providers: Providers, claims: Claims) -> None:
+    def __init__(
+        self, here: Kubectl, there: Kubectl, providers: Providers, claims: Claims, start: Callable[[], list[Task]]
+    ) -> None:
         self.here, self.there, self.providers, self._claims = here, there, providers, claims
+        self._start = start
+        self._tasks = start()
+
+    async def stop(self) -> None:
+        """The controller ends, as with its process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def start(self) -> None:
+        """A new one begins, which knows nothing."""
+        self._tasks = self._start()
 
     async def until(self, probe: Callable[[], Any], *, what: str) -> Any:
         """The first true value of a blocking probe."""
@@ -140,17 +158,19 @@ async def world(lab: Lab, classes: None, namespace: str) -> AsyncIterator[World]
     async with Client.connect(own, name="consumer") as here, Client.connect(theirs, name="provider") as there:
         providers = Providers(there, namespace)
         recorder = EventRecorder(here, component="test", host="test")
-        storage = Storage(here, providers, recorder, consumer_id=CONSUMER_ID)
         claims = Claims(here, there, consumer_id=CONSUMER_ID, classes={"isthmus": "disk", "kept": "disk"})
-        parts = [recorder.run, storage.claim_controller.run, storage.volume_controller.run]
-        parts += [reflector.run for _, reflector in storage.cache_tasks()]
-        tasks = [asyncio.create_task(part()) for part in parts]
+
+        def start() -> list[Task]:
+            storage = Storage(here, providers, recorder, consumer_id=CONSUMER_ID, registry=CollectorRegistry())
+            parts = [recorder.run, storage.claim_controller.run, storage.volume_controller.run]
+            parts += [reflector.run for _, reflector in storage.cache_tasks()]
+            return [asyncio.create_task(part()) for part in parts]
+
+        made = World(admin(lab.consumer, namespace), admin(lab.provider, namespace), providers, claims, start)
         try:
-            yield World(admin(lab.consumer, namespace), admin(lab.provider, namespace), providers, claims)
+            yield made
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await made.stop()
 
 
 async def test_a_claim_gets_a_stub_and_its_data_goes_with_it(world: World) -> None:
@@ -188,6 +208,42 @@ async def test_a_provider_that_is_away_holds_the_end_up(world: World) -> None:
     world.providers.away = False
     await world.gone(world.here, "persistentvolume", volume)
     assert not world.there.exists("persistentvolumeclaim", "far")
+
+
+async def test_a_restart_in_the_middle_goes_on_where_it_was(world: World) -> None:
+    """One claim ends, another is given its node, a third grows, while no controller runs."""
+    volumes = {name: await world.bound(name) for name in ("ending", "growing")}
+    for name in volumes:
+        await world.offload(name)
+    uid = world.there.get("persistentvolumeclaim", "growing")["metadata"]["uid"]
+    await world.stop()
+    await world.end("ending")
+    await world.make("waiting")
+    await world.choose("waiting", NODE)
+    world.start()
+    await world.gone(world.here, "persistentvolume", volumes["ending"])
+    assert not world.there.exists("persistentvolumeclaim", "ending")
+    await world.until(lambda: world.phase("waiting") == "Bound", what="the claim to be bound")
+    assert world.there.get("persistentvolumeclaim", "growing")["metadata"]["uid"] == uid, "the data is the same"
+    assert world.claim("growing")["spec"]["volumeName"] == volumes["growing"]
+
+
+async def test_a_provider_that_is_away_holds_growth_up(world: World) -> None:
+    await world.bound("slow")
+    await world.offload("slow")
+    world.providers.away = True
+    size = '{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}'
+    name = f"disk-{world.there.namespace}"
+    await asyncio.to_thread(world.there.create, disk(name, world.there.namespace, "slow"))
+    await world.until(lambda: world.there.get("pvc", "slow")["status"]["phase"] == "Bound", what="binding")
+    await asyncio.to_thread(world.here.run, "patch", "persistentvolumeclaim", "slow", "-p", size)
+    world.providers.away = False
+
+    def asked() -> bool:
+        return bool(world.there.get("pvc", "slow")["spec"]["resources"]["requests"]["storage"] == "2Gi")
+
+    await world.until(asked, what="the provider to be asked")
+    await asyncio.to_thread(world.there.run, "delete", "persistentvolume", name, "--wait=false")
 
 
 async def test_a_foreign_claim_at_the_provider_is_neither_used_nor_removed(world: World) -> None:

@@ -45,7 +45,8 @@ def offloading(**spec: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """kubectl in namespace `isthmus`, where two managers run; nothing of it stays."""
-    isthmus_image.load(lab.consumer)
+    for cluster in (lab.consumer, lab.provider):
+        isthmus_image.load(cluster)
     stack.grant(lab.provider, consumer_id=CONSUMER_ID)
     stack.elect(lab.provider, consumer_id=CONSUMER_ID)
     file = tmp_path_factory.mktemp("kubeconfigs") / "kubeconfig"
@@ -177,8 +178,9 @@ def service(name: str) -> dict[str, Any]:
 def test_an_application_that_knows_nothing_of_isthmus_runs_at_the_provider(
     own: Kubectl, shop: Kubectl, lab: Lab
 ) -> None:
+    names = stack.answer_names(lab.provider, consumer_id=CONSUMER_ID)
     for name in ("left", "right"):
-        own.apply(virtual_node(name, labels={"side": name}))
+        own.apply(virtual_node(name, labels={"side": name}, dns={"servers": [names]}))
     shop.apply(offloading(podStrategy="Remote"))
     own.run("wait", READY, _MINUTES, "virtualnode/left", "virtualnode/right", timeout=130)
     shop.run("wait", READY, _MINUTES, "namespaceoffloading/offloading", timeout=130)

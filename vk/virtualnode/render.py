@@ -43,6 +43,8 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         "node-selector": _pairs(spec.node_selector),
         "api-access": spec.api_server,
         "mode": "managed" if spec.mode == "Managed" else "",
+        "cluster-dns": list(spec.dns.servers) if spec.dns else [],
+        "cluster-domain": spec.dns.domain if spec.dns else "",
         "pending-timeout": spec.pending_timeout or "",
     }
     return {name: value for name, value in made.items() if value not in ("", [], False)}

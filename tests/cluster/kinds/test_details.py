@@ -6,19 +6,22 @@ from typing import Any
 
 import pytest
 
+from kube.errors import ApiError
 from kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES, Resource
 from reflection import ownership
 from reflection.forge import names
-from reflection.kinds import marks, stores, table
+from reflection.forge.names import CONSUMER_LABEL
+from reflection.kinds import engine, marks, stores, table
 from reflection.kinds.configmap import CONFIG_MAP
 from reflection.kinds.custom import Custom
 from reflection.kinds.disruptionbudget import DISRUPTION_BUDGETS, POD_DISRUPTION_BUDGET
 from reflection.kinds.ingress import INGRESS, INGRESSES
+from reflection.kinds.model import Kind
 from reflection.kinds.secret import SECRET
 from reflection.kinds.selection import Rule, parse_rules
 from reflection.kinds.service import SERVICE
 from tests.cluster.kinds.cases import NAME, REFLECT, WIDGET, WIDGETS, Json, service
-from tests.cluster.kinds.world import CONSUMER_ID, World, settings_for_tests
+from tests.cluster.kinds.world import CONSUMER_ID, NODE, World, settings_for_tests
 
 CERTIFICATE = {"tls.crt": "", "tls.key": ""}
 
@@ -85,14 +88,15 @@ async def test_tls_secrets_come_with_their_ingress(world: World) -> None:
         assert await world.local(SECRETS, "cert") is not None
 
 
-async def test_immutable_config_maps_are_made_anew(world: World) -> None:
+@pytest.mark.parametrize("kind", [CONFIG_MAP, SECRET], ids=lambda kind: kind.name)
+async def test_immutable_ones_are_made_anew(world: World, kind: Kind) -> None:
     body = {"metadata": {"name": NAME, "labels": REFLECT}, "immutable": True}
-    async with world.reflecting(CONFIG_MAP):
-        await world.create(CONFIG_MAPS, {**body, "data": {"a": "1"}})
-        first = await world.until_remote(CONFIG_MAPS, NAME, lambda found: found["immutable"])
-        await world.delete(CONFIG_MAPS, NAME)
-        await world.create(CONFIG_MAPS, {**body, "data": {"a": "2"}})
-        second = await world.until_remote(CONFIG_MAPS, NAME, lambda found: found["data"] == {"a": "2"})
+    async with world.reflecting(kind):
+        await world.create(kind.resource, {**body, "data": {"a": "MQ=="}})
+        first = await world.until_remote(kind.resource, NAME, lambda found: found["immutable"])
+        await world.delete(kind.resource, NAME)
+        await world.create(kind.resource, {**body, "data": {"a": "Mg=="}})
+        second = await world.until_remote(kind.resource, NAME, lambda found: found["data"] == {"a": "Mg=="})
         assert second["metadata"]["uid"] != first["metadata"]["uid"]
 
 
@@ -170,6 +174,77 @@ async def test_budgets_hold_for_the_pods_there(world: World) -> None:
             await world.create_remote(PODS, {"metadata": {"name": name, "labels": labels}, "spec": spec})
         made = await world.until_remote(DISRUPTION_BUDGETS, NAME, lambda found: found["spec"]["minAvailable"] == 2)
         assert "maxUnavailable" not in made["spec"]
+
+
+async def _running_pods(world: World, *names: str) -> None:
+    """Remote pods of ours, and the consumer's pods that they are for, all ready."""
+    spec = {"containers": [{"name": "main", "image": "none:1"}]}
+    for name in names:
+        labels = {"app": NAME, CONSUMER_LABEL: CONSUMER_ID}
+        await world.create_remote(PODS, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        await world.create(PODS, {"metadata": {"name": name, "labels": labels}, "spec": {**spec, "nodeName": NODE}})
+        ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        await world.patch(PODS, name, {"status": ready}, subresource="status")
+
+
+async def _evicted(world: World, name: str) -> bool:
+    """Drain at the provider: whether its API server lets the pod go."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    try:
+        await world.remote_admin.create(PODS, body, name=name, namespace=world.remote_namespace, subresource="eviction")
+    except ApiError as error:
+        if error.throttled:
+            return False
+        raise
+    return True
+
+
+async def test_budgets_hold_for_a_drain_at_the_provider(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two pods one may go: of two evictions at once one passes, whatever the consumer knows of the first by then."""
+    monkeypatch.setattr(engine, "LASTING_SECONDS", 600.0)
+    async with world.reflecting(POD_DISRUPTION_BUDGET):
+        await _running_pods(world, "a", "b")
+        selector = {"matchLabels": {"app": NAME}}
+        spec = {"minAvailable": 2, "selector": selector}
+        await world.create(DISRUPTION_BUDGETS, {"metadata": {"name": NAME}, "spec": spec})
+        await world.until_remote(DISRUPTION_BUDGETS, NAME, lambda found: found["spec"]["minAvailable"] == 2)
+
+        async def counted() -> bool:
+            found = await world.remote(DISRUPTION_BUDGETS, NAME) or {}
+            return bool((found.get("status") or {}).get("currentHealthy") == 2)
+
+        await world.until(counted, what="the provider to have counted")
+        assert [await _evicted(world, name) for name in ("a", "b")] == [False, False]
+        monkeypatch.setattr(engine, "LASTING_SECONDS", 0.0)
+        await world.patch(DISRUPTION_BUDGETS, NAME, {"spec": {"minAvailable": 1}})
+        await world.until_remote(DISRUPTION_BUDGETS, NAME, lambda found: found["spec"]["minAvailable"] == 1)
+        monkeypatch.setattr(engine, "LASTING_SECONDS", 600.0)
+
+        async def one_goes() -> bool:
+            return await _evicted(world, "a")
+
+        await world.until(one_goes, what="one eviction to pass")
+        assert not await _evicted(world, "b"), "the consumer counts two still"
+        await world.until_gone(PODS, "a")
+        assert not await _evicted(world, "b")
+        kept = await world.remote(DISRUPTION_BUDGETS, NAME)
+        assert kept is not None
+        assert kept["spec"]["minAvailable"] == 1
+
+
+async def test_a29_the_pace_of_a_namespace_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = [0.05] * 4
+    asked: list[str] = []
+
+    def wait(namespace: str) -> float:
+        asked.append(namespace)
+        return waits.pop() if waits else 0.0
+
+    async with world.reflecting(CONFIG_MAP) as reflection:
+        monkeypatch.setattr(reflection._pace, "wait", wait)
+        await world.create(CONFIG_MAPS, {"metadata": {"name": NAME, "labels": REFLECT}, "data": {"a": "1"}})
+        await world.until_remote(CONFIG_MAPS, NAME)
+    assert asked == [world.namespace] * 5
 
 
 async def test_all_default_kinds_together(world: World) -> None:

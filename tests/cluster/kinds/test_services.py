@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kube.resources import SERVICES
 from reflection.kinds import marks
 from reflection.kinds.endpointslice import ENDPOINT_SLICE, ENDPOINT_SLICES
 from reflection.kinds.service import SERVICE
 from tests.cluster.kinds.cases import NAME, Json, addresses, service, slice_of
-from tests.cluster.kinds.world import NODE, World
+from tests.cluster.kinds.world import NODE, World, settings_for_tests
 
 
 async def test_services_of_every_type(world: World) -> None:
@@ -42,6 +44,30 @@ async def test_services_of_every_type(world: World) -> None:
         await world.until_remote(SERVICES, "last")
     after = await world.revisions(SERVICES)
     assert {name: after[name] for name in before} == before
+
+
+async def test_a_service_goes_through_every_type(world: World) -> None:
+    """In place where an API server allows it, as the user changes it."""
+    steps: list[Json] = [
+        {"type": "NodePort"},
+        {"type": "LoadBalancer", "loadBalancerClass": "near"},
+        {"type": "ClusterIP", "loadBalancerClass": None},
+        {"type": "ExternalName", "externalName": "db.example.org", "clusterIP": None, "clusterIPs": None},
+        {"type": "ClusterIP", "externalName": None},
+    ]
+    async with world.reflecting(SERVICE, settings=settings_for_tests(external_names=True)):
+        await world.create(SERVICES, service())
+        await world.until_remote(SERVICES, NAME)
+        for step in steps:
+            await world.patch(SERVICES, NAME, {"spec": step})
+            wanted = step["type"]
+
+            def has_type(found: Json, wanted: Any = wanted) -> bool:
+                return bool(found["spec"]["type"] == wanted)
+
+            found = await world.until_remote(SERVICES, NAME, has_type)
+            assert ("clusterIP" in found["spec"]) is (step["type"] != "ExternalName")
+            assert found["spec"].get("loadBalancerClass") == ("far" if step["type"] == "LoadBalancer" else None)
 
 
 async def test_service_becomes_headless_by_being_made_anew(world: World) -> None:
@@ -96,6 +122,54 @@ async def test_a_thousand_endpoints(world: World) -> None:
         await world.until_remote(ENDPOINT_SLICES, f"{NAME}-3", lambda found: len(found["endpoints"]) == 1)
         after = await world.revisions(ENDPOINT_SLICES)
         assert [name for name in before if before[name] != after[name]] == [f"{NAME}-3"]
+
+
+class Shifted:
+    """What a network module may answer: 10.9.0.0/16 is 10.99.0.0/16 over there, the rest can't be reached."""
+
+    def __init__(self) -> None:
+        self.there = "10.99."
+
+    def address(self, address: str) -> str | None:
+        if ":" in address:
+            return address
+        return address.replace("10.9.", self.there, 1) if address.startswith("10.9.") else None
+
+    def network(self, cidr: str) -> str | None:
+        return cidr
+
+
+async def test_endpoints_keep_what_means_something_there_in_both_families(world: World) -> None:
+    """Addresses as the network module sees them, and again when it sees them otherwise."""
+    conditions = {"ready": False, "serving": True, "terminating": True}
+    ending = {"addresses": ["10.9.0.1"], "conditions": conditions, "hostname": "db-0", "zone": "z", "nodeName": "w"}
+    network = Shifted()
+    async with world.reflecting(SERVICE, ENDPOINT_SLICE, translation=network) as reflection:
+        await world.create(SERVICES, service(selector=None))
+        await world.create(ENDPOINT_SLICES, slice_of(NAME, NAME, ending, {"addresses": ["192.168.0.1"]}))
+        six = {**slice_of(NAME, "six", {"addresses": ["2001:db8::1"]}), "addressType": "IPv6"}
+        await world.create(ENDPOINT_SLICES, six)
+        made = await world.until_remote(ENDPOINT_SLICES, NAME)
+        assert made["endpoints"] == [
+            {"addresses": ["10.99.0.1"], "conditions": conditions, "hostname": "db-0", "zone": "z"}
+        ]
+        second = await world.until_remote(ENDPOINT_SLICES, "six")
+        assert (second["addressType"], addresses(second)) == ("IPv6", ["2001:db8::1"])
+        network.there = "10.98."
+        reflection.reconsider()
+        await world.until_remote(ENDPOINT_SLICES, NAME, lambda found: addresses(found) == ["10.98.0.1"])
+
+
+async def test_a23_addresses_of_the_machine_itself_never_travel(world: World) -> None:
+    network = Shifted()
+    async with world.reflecting(SERVICE, ENDPOINT_SLICE, translation=network):
+        await world.create(SERVICES, service(selector=None))
+        await world.create(ENDPOINT_SLICES, slice_of(NAME, NAME, {"addresses": ["10.9.254.169"]}))
+        await world.until_remote(ENDPOINT_SLICES, NAME)
+        network.there = "127.0."
+        change = {"endpoints": [{"addresses": ["10.9.0.1"]}]}
+        await world.patch(ENDPOINT_SLICES, NAME, change)
+        await world.until_gone(ENDPOINT_SLICES, NAME)
 
 
 async def test_what_the_provider_refuses_is_told(world: World) -> None:

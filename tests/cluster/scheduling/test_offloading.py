@@ -4,6 +4,7 @@ The controller has the rights of `deploy/manager`, the virtual kubelet those of 
 """
 
 import asyncio
+import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from kube.resources import PODS
 from reflection.scheduling import names
 from reflection.scheduling.keeper import KeeperSettings
 from reflection.scheduling.webhook import WebhookSettings
+from reflection.tokens import TOKEN_FOR_LABEL
 from tests.cluster.scheduling.conftest import Space, pod
 from tests.cluster.scheduling.managing import CONSUMER_ID, PROVIDER, Background, binding
 from tests.cluster.scheduling.waiting import LONG, Json, until
@@ -42,6 +44,8 @@ def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
         kubectl.run("apply", "--server-side", "-f", str(stack.RBAC / f"{name}.yaml"))
     kubectl.apply(binding("isthmus-namespace-offloadings", "system:node:virtual-1"))
     options = ["--namespaces-from-objects", f"--provider={PROVIDER}", f"--label=provider={PROVIDER}"]
+    access = with_kinds.url.removeprefix("https://")
+    options += [f"--api-access={access}", "--reflect-kinds=default"]
     node = stack.start(lab, consumer_id=CONSUMER_ID, options=[*options, "--reference-linger=1"])
     node.wait_ready()
     yield node
@@ -376,3 +380,82 @@ def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
     finally:
         here.run("delete", "node", node)
     pair.until_gone()
+
+
+def _tokens(pair: Pair, pod: str) -> list[Json]:
+    """The Secrets with tokens of a pod at the provider."""
+    uid = pair.here.kubectl.get("pod", pod)["metadata"]["uid"]
+    return list(pair.provider.list("secrets", "-l", f"{TOKEN_FOR_LABEL}={uid}"))
+
+
+def _claims(token: str) -> Json:
+    middle = token.split(".")[1]
+    found: Json = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    return found
+
+
+def test_a_namespace_opts_in_to_service_account_tokens(pair: Pair) -> None:
+    """Without that none goes; what goes is bound to the pod, lives an hour at most, and dies with the pod."""
+    here = pair.here.kubectl
+    pair.here.offload()
+    pair.until("Ready", reason="Offloaded")
+    pair.run_pod("none")
+    assert _tokens(pair, "none") == []
+    assert "KUBERNETES_SERVICE_HOST" not in json.dumps(pair.provider.get("pod", "none")["spec"])
+    pair.here.offload(serviceAccountTokens=True)
+    pair.run_pod("some")
+    (kept,) = _tokens(pair, "some")
+    token = base64.b64decode(kept["data"]["token"]).decode()
+    claims = _claims(token)
+    assert claims["exp"] - claims["iat"] <= 3600
+    assert claims["kubernetes.io"]["pod"]["uid"] == here.get("pod", "some")["metadata"]["uid"]
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    assert here.create(review)["status"]["authenticated"] is True
+    assert _tokens(pair, "none") == [], "it runs on as it was made"
+
+    pair.here.offload(serviceAccountTokens=False)
+    pair.run_pod("none-again")
+    assert _tokens(pair, "none-again") == []
+    assert len(_tokens(pair, "some")) == 1, "its pod goes on mounting it; it is renewed no more"
+    here.run("delete", "pod", "some", "--wait=false")
+    here.wait_gone("pod", "some", timeout=LONG)
+    pair.provider.wait_gone("secret", kept["metadata"]["name"], timeout=LONG)
+    eventually(lambda: not here.create(review)["status"].get("authenticated"), what="the token to be worthless")
+
+
+CANARY = "Y2FuYXJ5LWluLXRoZS1taW5l"
+"""What nobody may see at the provider."""
+
+
+def _names_secret(name: str) -> Json:
+    return {"name": "main", "image": "isthmus.dev/none:1", "envFrom": [{"secretRef": {"name": name}}]}
+
+
+def test_a35_secrets_that_no_offloaded_pod_names_are_absent(pair: Pair) -> None:
+    here = pair.here.kubectl
+    for name in ("named", "canary"):
+        data = {"key": CANARY if name == "canary" else "eA=="}
+        here.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
+    pair.here.offload()
+    pair.until("Ready", reason="Offloaded")
+    pair.here.pod("local", containers=[_names_secret("canary")])
+    pair.run_pod("one", containers=[_names_secret("named")])
+    assert pair.provider.get("secret", "named")["data"] == {"key": "eA=="}
+    assert not pair.provider.exists("secret", "canary")
+    everything = pair.provider.run("get", "secrets,configmaps,pods,services", "-A", "-o", "json")
+    assert CANARY not in everything
+    assert base64.b64decode(CANARY).decode() not in everything
+
+
+def test_a35_what_a_rule_held_back_goes_when_it_is_allowed(pair: Pair) -> None:
+    """The pod that waits for it is looked at again at once."""
+    here = pair.here.kubectl
+    here.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db"}, "data": {"key": CANARY}})
+    pair.here.offload(reflection={"secrets": {"deny": ["d*"]}})
+    pair.until("Ready", reason="Offloaded")
+    pair.here.pod("one", containers=[_names_secret("db")], **SELECTED)
+    here.wait_for("pod", "one", lambda found: "must not leave" in found["status"].get("message", ""), timeout=LONG)
+    assert not pair.provider.exists("secret", "db")
+    pair.here.offload(reflection={})
+    here.wait_for("pod", "one", phase("Running"), timeout=LONG)
+    assert pair.provider.exists("secret", "db")

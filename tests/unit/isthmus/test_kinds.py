@@ -11,7 +11,7 @@ import prometheus_client
 import pytest
 
 from api.offloading.namespaces import NamespaceOffloading
-from isthmus import kinds
+from isthmus import kinds, virtual_kubelet
 from isthmus.options import Options, OptionsError
 from kube.objects import Metadata
 from kube.supervisor import Supervisor
@@ -98,3 +98,16 @@ def test_what_cannot_work_is_refused(options: dict[str, Any], says: str) -> None
 def test_fixed_namespaces_are_reflected_from_the_start() -> None:
     made = add(reflect_kinds="default", namespace=["a=b"])
     assert made.is_empty("b") is None  # watched, and not listed yet
+
+
+@pytest.mark.parametrize(
+    ("spec", "given"), [({"serviceAccountTokens": True}, True), ({"serviceAccountTokens": False}, False), ({}, False)]
+)
+def test_a_namespace_opts_in_to_tokens(spec: dict[str, Any], given: bool) -> None:
+    gives = virtual_kubelet.gives_tokens(declared(shop=spec))
+    assert gives("shop") is given
+    assert gives("elsewhere") is False
+
+
+def test_without_objects_the_option_alone_decides_about_tokens() -> None:
+    assert virtual_kubelet.gives_tokens(None)("any") is True

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.lab.paths import ROOT
 from isthmus import options
+from isthmus.dns import DnsOptions
 from isthmus.fabric_agent import FabricAgentOptions
 from isthmus.modules.options import ManagerOptions
 from isthmus.options import Options
@@ -68,3 +69,4 @@ def test_the_documented_table_is_up_to_date() -> None:
     assert options.table(Options) in text
     assert options.table(ManagerOptions) in text
     assert options.table(FabricAgentOptions) in text
+    assert options.table(DnsOptions) in text

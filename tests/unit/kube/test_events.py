@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,8 +8,9 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from kube import events
 from kube.client import Client
-from kube.events import BURST, QUEUE_LIMIT, EventRecorder, clean
+from kube.events import BURST, COMBINED, QUEUE_LIMIT, SIMILAR, EventRecorder, clean
 from kube.objects import ObjectReference
 from tests.unit.kube.fakeapi import FakeApi, failure, until
 
@@ -82,13 +84,46 @@ async def test_i7_one_object_cannot_flood(api: FakeApi, client: Client, registry
     written = Written(api)
     async with running(client, registry) as recorder:
         for number in range(100):
-            recorder.event(POD, type="Normal", reason="R", message=str(number))
+            recorder.event(POD, type="Normal", reason=f"R{number}", message="m")
         recorder.event(
             ObjectReference(kind="Pod", namespace="ns", name="q", uid="u2"), type="N", reason="R", message="m"
         )
         await until(lambda: len(written.calls) == BURST + 1)
     dropped = registry.get_sample_value("isthmus_events_total", {"outcome": "dropped"})
     assert dropped == 100 - BURST
+
+
+async def test_a29_a_flood_about_many_objects_is_paced(
+    api: FakeApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is said arrives, no faster than the bucket of all fills."""
+    monkeypatch.setattr(events, "TOTAL_BURST", 5)
+    monkeypatch.setattr(events, "TOTAL_PER_SECOND", 20.0)
+    written = Written(api)
+    recorder = EventRecorder(client, component="isthmus", host="n1")
+    began = time.monotonic()
+    task = asyncio.create_task(recorder.run())
+    try:
+        for number in range(15):
+            ref = ObjectReference(kind="Pod", namespace="ns", name=f"p{number}", uid=f"u{number}")
+            recorder.event(ref, type="Warning", reason="R", message="m")
+        await until(lambda: len(written.calls) == 15)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert time.monotonic() - began >= 10 / 20 - 0.1
+
+
+async def test_many_messages_for_one_reason_are_combined(api: FakeApi, client: Client) -> None:
+    written = Written(api)
+    async with running(client) as recorder:
+        for number in range(SIMILAR + 5):
+            recorder.event(POD, type="Warning", reason="R", message=f"try {number}")
+        await until(lambda: len(written.calls) == SIMILAR + 5)
+    assert [call[0] for call in written.calls] == ["POST"] * (SIMILAR + 1) + ["PATCH"] * 4
+    assert written.calls[SIMILAR][2]["message"] == f"{COMBINED}try {SIMILAR}"
+    assert written.calls[-1][2]["message"] == f"{COMBINED}try {SIMILAR + 4}"
+    assert written.calls[-1][2]["count"] == 5
 
 
 async def test_i8_the_queue_is_bounded_and_never_blocks(client: Client) -> None:

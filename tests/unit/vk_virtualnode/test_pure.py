@@ -22,6 +22,7 @@ FULL = virtual_node(
     quotaNamespaces=["x"],
     apiServer="api:6443",
     pendingTimeout="5m",
+    dns={"servers": ["10.96.0.53"], "domain": "here.example"},
 )
 
 
@@ -37,6 +38,7 @@ def test_the_options_are_such_as_the_virtual_kubelet_takes(tmp_path: Any) -> Non
     assert chosen.node_name == "one"
     assert (chosen.consumer_id, chosen.provider) == ("lab", "north")
     assert chosen.namespaces_from_objects is False
+    assert (chosen.cluster_dns, chosen.cluster_domain) == (["10.96.0.53"], "here.example")
     assert chosen.capacity == ["cpu=8", "nvidia.com/gpu=2"]
     assert chosen.taint == ["gpu:NoSchedule", "a=b:NoExecute"]
     assert (chosen.label, chosen.node_selector) == (["tier=gold"], ["pool=gpu"])

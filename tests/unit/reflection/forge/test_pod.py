@@ -265,7 +265,7 @@ def test_token_volume_with_api_access(pod: Pod, with_api: ForgeContext) -> None:
         {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"},
         {"name": "KUBERNETES_SERVICE_PORT_HTTPS", "value": "6443"},
     ]
-    assert forged.token_requests == (TokenSpec(secret, "token", "", 3607),)
+    assert forged.token_requests == (TokenSpec(secret, "token", "", 3600),)
     assert forged.references.config_maps == {Ref("kube-root-ca.crt")}
     assert spec["automountServiceAccountToken"] is False
 
@@ -295,6 +295,14 @@ def test_users_own_tokens_get_keys_of_their_own(pod: Pod, with_api: ForgeContext
     assert [token.audience for token in tokens] == ["", "vault", "db"]
     assert len({token.key for token in tokens}) == 3
     assert {token.expiration_seconds for token in tokens[1:]} == {600}
+
+
+def test_no_token_lives_longer_than_an_hour(pod: Pod, with_api: ForgeContext) -> None:
+    """Nor is an API server asked for just what it turns into a year (see `reflection.forge.volumes`)."""
+    long = own_token("vault")
+    long["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] = 86_400
+    pod["spec"]["volumes"].append(long)
+    assert [token.expiration_seconds for token in forge_pod(pod, context=with_api).token_requests] == [3600, 3600]
 
 
 def test_root_ca_is_renamed_wherever_it_is_named(pod: Pod, context: ForgeContext) -> None:

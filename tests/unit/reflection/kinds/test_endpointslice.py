@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ class Shifted:
 
 ENDPOINTS = st.lists(
     st.fixed_dictionaries(
-        {"addresses": st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=1)},
+        {"addresses": st.lists(st.ip_addresses(v=4, network="10.0.0.0/8").map(str), min_size=1, max_size=1)},
         optional={
             "nodeName": st.sampled_from(["v1", "v2", "worker"]),
             "conditions": st.fixed_dictionaries(
@@ -82,3 +83,22 @@ def test_dual_stack_is_two_slices_each_of_its_family() -> None:
         made = copy(endpointslice.forge(slice_of([{"addresses": [address]}], family), context()))
         assert (made.parts["addressType"], made.parts["endpoints"]) == (family, [{"addresses": [address]}])
     assert endpointslice.recreate({"addressType": "IPv6"}, {"addressType": "IPv4"})
+
+
+SPECIAL = [
+    *("127.0.0.1", "127.8.9.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::", "ff02::1"),
+    *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "", "nonsense"),
+]
+
+
+@pytest.mark.parametrize("address", SPECIAL)
+def test_a23_addresses_of_the_machine_itself_never_travel(address: str) -> None:
+    """Not even if the translation yields them."""
+
+    class Hostile(Shifted):
+        def address(self, _address: str) -> str | None:
+            return address
+
+    endpoints = [{"addresses": ["10.1.2.3"]}]
+    assert endpointslice.forge(slice_of(endpoints), context(translation=Hostile())) is None
+    assert endpointslice.forge(slice_of([{"addresses": [address]}]), context()) is None

@@ -144,3 +144,10 @@ def test_an_eviction_there_changes_nothing_in_the_copy(here: int, elsewhere: int
 
 def test_a_budget_that_selects_nothing_is_nothing() -> None:
     assert disruptionbudget.forge(document(spec={"minAvailable": 1}), context()) is None
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "weaker"), [(1, 2, True), (2, 2, False), (3, 2, False), (1, None, False), (1, "50%", False)]
+)
+def test_only_a_lower_number_has_to_last(new: int, old: Any, weaker: bool) -> None:
+    assert disruptionbudget.is_weaker({"spec": {"minAvailable": new}}, {"spec": {"minAvailable": old}}) is weaker
