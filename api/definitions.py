@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from api.authentication import definitions as authentication
 from api.networking import definitions as networking
 from api.offloading import definitions as offloading
 
-DEFINITIONS = (*offloading.DEFINITIONS, *networking.DEFINITIONS)
+DEFINITIONS = (*offloading.DEFINITIONS, *authentication.DEFINITIONS, *networking.DEFINITIONS)

@@ -17,6 +17,7 @@ from deploy.lab.process import Unit, wait_until
 
 RBAC = ROOT / "deploy" / "rbac"
 POLICIES = ROOT / "deploy" / "policies"
+MANAGER = ROOT / "deploy" / "manager" / "consumer"
 CRDS = ROOT / "deploy" / "crds"
 MANAGER_USER = "system:serviceaccount:isthmus:isthmus-manager"
 KUBELET_PORT = 10250
@@ -165,6 +166,25 @@ def manage(provider: LabCluster) -> None:
     wait_until(lambda: _says(provider, probe, "made for consumers"), what="the manager's policy", timeout=60)
     for plural in ("namespacemaps", "shadowpods"):
         wait_until(lambda plural=plural: _answers(provider, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
+
+
+def lend(provider: LabCluster) -> None:
+    """Make a cluster ready to have Tenants: a managed provider, with the roles and the flow of `deploy`."""
+    manage(provider)
+    provider.kubectl("apply", "--server-side", "-f", RBAC / "tenants.yaml")
+    provider.kubectl("apply", "--server-side", "-f", POLICIES / "tenants.yaml")
+    for plural in ("tenants", "credentialrequests"):
+        wait_until(lambda plural=plural: _answers(provider, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
+
+
+def borrow(consumer: LabCluster) -> None:
+    """Make a cluster ready to have Identities."""
+    consumer.kubectl("apply", "--server-side", "--force-conflicts", "-k", CRDS)
+    consumer.kubectl("apply", "--server-side", "-f", RBAC / "peers.yaml")
+    for file in ("namespace.yaml", "rbac.yaml"):
+        consumer.kubectl("apply", "--server-side", "-f", MANAGER / file)
+    for plural in ("identities", "virtualnodes"):
+        wait_until(lambda plural=plural: _answers(consumer, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
 
 
 def _says(provider: LabCluster, made: Sequence[str], text: str) -> bool:

@@ -16,7 +16,8 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
         list[str],
         Meta(
             description="what the manager does: `consumer` (virtual nodes and offloaded namespaces), `provider` "
-            "(managed mode: consumers' pods here); none: consumer"
+            "(managed mode: consumers' pods here), `tenants` (Tenants and their credentials here), `peers` (our "
+            "Identities at providers); none: consumer"
         ),
     ] = []  # noqa: RUF012 - msgspec makes a new one each time
     kubeconfig: Annotated[str, Meta(description="kubeconfig of this cluster; empty: the pod's own service account")] = (
@@ -27,7 +28,14 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
         "127.0.0.1:10258"
     )
     identity: Annotated[str, Meta(description="name of this replica; empty: the host's, which is the pod's")] = ""
-    # -- consumer
+    # -- tenants
+    advertise_server: Annotated[
+        str, Meta(description="URL of this cluster's API server as consumers reach it; empty: as the manager does")
+    ] = ""
+    advertise_ca_file: Annotated[
+        str, Meta(description="certificate authorities, PEM, of that URL; empty: those that the manager trusts")
+    ] = ""
+    # -- consumer, peers
     image: Annotated[
         str, Meta(description="image of isthmus that virtual kubelets run (module consumer, which needs it)")
     ] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from isthmus.modules import consumer, provider
+from isthmus.modules import consumer, peers, provider, tenants
 from isthmus.modules.parts import Parts
 from isthmus.options import OptionsError
 
@@ -13,7 +13,9 @@ Add = Callable[[Parts], Awaitable[None]]
 """Builds a module's controllers and hands their tasks to the supervisor. Raises `OptionsError`."""
 
 MODULES: Final[dict[str, Add]] = {
+    "tenants": tenants.add,
     "provider": provider.add,
+    "peers": peers.add,
     "consumer": consumer.add,
 }
 DEFAULT: Final = ("consumer",)

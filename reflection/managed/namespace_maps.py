@@ -7,7 +7,7 @@ goes, its namespace goes with it, but not while pods or volumes are in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +24,7 @@ from kube.resources import NAMESPACES, ROLE_BINDINGS, Resource
 from kube.store import Key, Store
 from reflection.forge import names, sanitise
 from reflection.managed import naming
-from reflection.managed.names import MAP_ANNOTATION, MAP_FINALIZER, consumer_of, user
+from reflection.managed.names import MAP_ANNOTATION, MAP_FINALIZER, consumer_of
 from reflection.managed.naming import DeniedError
 from reflection.managed.settings import ManagedSettings
 from reflection.managed.tenancy import Tenants
@@ -69,8 +69,18 @@ class NamespaceMaps:
             return None
         if asked.metadata.deletion_timestamp:
             return await self._remove(asked, consumer_id)
+        subject = self._tenants.subject(consumer_id)
+        if subject is None:
+            text = f"consumer {consumer_id} is not let in: its Tenant is not there, not accepted, or drained"
+            await self._say(asked, ready=False, reason="NotLetIn", message=text, namespace=asked.status.namespace)
+            return Result(requeue_after=VERIFY_SECONDS)
         try:
-            remote = naming.wanted(asked, consumer_id=consumer_id, reserved=self._settings.reserved_namespaces)
+            remote = naming.wanted(
+                asked,
+                consumer_id=consumer_id,
+                reserved=self._settings.reserved_namespaces,
+                allowed=self._tenants.limits(consumer_id).namespaces,
+            )
         except DeniedError as error:
             await self._say(asked, ready=False, reason="Denied", message=str(error))
             return Result(requeue_after=VERIFY_SECONDS)
@@ -79,9 +89,9 @@ class NamespaceMaps:
             if claimed is None:
                 return None
             asked = claimed
-        return await self._ensure(asked, consumer_id, remote)
+        return await self._ensure(asked, consumer_id, remote, subject)
 
-    async def _ensure(self, asked: NamespaceMap, consumer_id: str, remote: str) -> Result:
+    async def _ensure(self, asked: NamespaceMap, consumer_id: str, remote: str, subject: Mapping[str, str]) -> Result:
         namespace = await self._namespace(remote)
         if namespace is None:
             namespace = await self._create(asked, consumer_id, remote)
@@ -98,7 +108,7 @@ class NamespaceMaps:
             await self._say(asked, ready=False, reason="NamespaceGoing", message=text)
             return Result(requeue_after=WAIT_SECONDS)
         for role in self._settings.roles:
-            await self._bind(remote, role, consumer_id)
+            await self._bind(remote, role, subject)
         await self._say(
             asked, ready=True, reason="Mapped", message=f"pods of the namespace run in {remote}", namespace=remote
         )
@@ -132,9 +142,9 @@ class NamespaceMaps:
         log.info("made namespace", namespace=remote, consumer_id=consumer_id, origin=asked.metadata.name)
         return made
 
-    async def _bind(self, namespace: str, role: str, consumer_id: str) -> None:
+    async def _bind(self, namespace: str, role: str, subject: Mapping[str, str]) -> None:
         """Give the consumer this role there, and take back what anybody made of our binding."""
-        subjects = [{"apiGroup": _RBAC, "kind": "User", "name": user(consumer_id)}]
+        subjects = [dict(subject)]
         reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role}
         body = {
             "apiVersion": f"{_RBAC}/v1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
 from api.offloading.namespaces import NamespaceMap, NamespaceMapSpec
@@ -25,11 +25,15 @@ def spec_for(namespace: str, remote: str, *, consumer_id: str) -> NamespaceMapSp
     return NamespaceMapSpec(namespace_mapping="SelectedName", remote_namespace=remote)
 
 
-def wanted(asked: NamespaceMap, *, consumer_id: str, reserved: Iterable[str]) -> str:
-    """The name that a NamespaceMap asks for. Raises `DeniedError`."""
+def wanted(asked: NamespaceMap, *, consumer_id: str, reserved: Iterable[str], allowed: Collection[str] = ()) -> str:
+    """The name that a NamespaceMap asks for; `allowed` are patterns, none for any. Raises `DeniedError`."""
     name = named(asked, consumer_id=consumer_id)
     if any(fnmatchcase(name, pattern) for pattern in reserved):
         raise DeniedError(f"namespace {name!r} is reserved at the provider: map to another one")
+    if allowed and not any(fnmatchcase(name, pattern) for pattern in allowed):
+        raise DeniedError(
+            f"namespace {name!r} is not what the provider allows ({', '.join(allowed)}): map to another one"
+        )
     return name
 
 

@@ -16,6 +16,8 @@ class Limits:
 
     pod_security: Level = "baseline"
     """Level that the API server enforces in namespaces that we make."""
+    namespaces: tuple[str, ...] = ()
+    """Patterns, with * for any text, of what the consumer's namespaces may be called; empty: what is not reserved."""
     runtime_classes: frozenset[str] = frozenset()
     """RuntimeClasses of the provider that may be named."""
     priority_classes: frozenset[str] = frozenset()

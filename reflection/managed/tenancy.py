@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reflection.managed.names import user
 from reflection.managed.refusals import Refusal
 from reflection.managed.settings import Limits
 from reflection.managed.usage import Usage
@@ -39,6 +40,9 @@ class Tenants(Protocol):
     def limits(self, consumer_id: str) -> Limits:
         """What the consumer's pods may ask for."""
 
+    def subject(self, consumer_id: str) -> Mapping[str, str] | None:
+        """Who the consumer is, as the subject of a RoleBinding; None if it has no rights now."""
+
     async def admit(self, asked: Asked) -> Refusal | None:
         """Why the pod may not be made now, in words for its owner; None if it may. It is asked again after `retry`."""
 
@@ -52,6 +56,10 @@ class Everyone:
     def limits(self, consumer_id: str) -> Limits:
         """See `Tenants`."""
         return self.common
+
+    def subject(self, consumer_id: str) -> Mapping[str, str] | None:
+        """See `Tenants`."""
+        return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user(consumer_id)}
 
     async def admit(self, asked: Asked) -> Refusal | None:
         """See `Tenants`."""

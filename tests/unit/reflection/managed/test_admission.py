@@ -55,6 +55,9 @@ class FourCpus:
     def limits(self, consumer_id: str) -> Limits:
         return Limits()
 
+    def subject(self, consumer_id: str) -> None:
+        return None
+
     async def admit(self, asked: Asked) -> Refusal | None:
         self.busy += 1
         assert self.busy == 1, "two questions of one consumer at once"

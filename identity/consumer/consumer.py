@@ -1,0 +1,66 @@
+"""The consumer's side put together: what is watched, what is reconciled, and what wakes what."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import prometheus_client
+
+from api.authentication.definitions import IDENTITIES
+from api.authentication.identity import Identity
+from identity.consumer.identities import Identities
+from identity.consumer.settings import ConsumerSettings
+from kube.client import Client
+from kube.controller import Controller
+from kube.events import EventRecorder
+from kube.reflector import Reflector
+from kube.store import Change, Key
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+class IdentityConsumer:
+    """Owns all tasks that Identities need. Start the caches, wait until they are synced, then start the workers."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ConsumerSettings,
+        *,
+        recorder: EventRecorder,
+        check_leading: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = utc_now,
+        registry: prometheus_client.CollectorRegistry | None = None,
+    ) -> None:
+        self.identities: Reflector[Identity] = Reflector(
+            client, IDENTITIES, decode=Identity, on_change=self._identity_changed, registry=registry
+        )
+        identities = Identities(
+            client,
+            settings,
+            identities=self.identities.store,
+            recorder=recorder,
+            now=now,
+            check_leading=check_leading,
+        )
+        self.identity_controller: Controller[Key] = Controller(
+            "identities", identities.reconcile, concurrency=8, registry=registry
+        )
+
+    def caches(self) -> Iterable[tuple[str, Reflector[Any]]]:
+        """What must be synced before decisions can be made."""
+        return (("identities", self.identities),)
+
+    def workers(self) -> Iterable[Task]:
+        """What decides and writes: run it while leading."""
+        return (("identities", self.identity_controller.run),)
+
+    def _identity_changed(self, change: Change[Identity]) -> None:
+        self.identity_controller.queue.add(change.key)

@@ -1,0 +1,144 @@
+"""Our keys for providers, and the kubeconfigs made with them: two Secrets for each Identity, in one namespace.
+
+The key that we are known by (`identity.key`) is read by the manager only. The kubeconfig, which virtual kubelets mount,
+has a key of its own that is another one after each renewal.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api.authentication.common import GROUP
+from identity import names
+from identity.consumer import access
+from identity.consumer.access import Place, Proof
+from identity.keys import PrivateKey
+from kube.client import Client
+from kube.errors import ApiError
+from kube.objects import Secret
+from kube.resources import SECRETS
+
+Json = dict[str, Any]
+
+KEY: Final = "identity.key"
+PENDING: Final = "pending.key"
+KUBECONFIG: Final = "kubeconfig"
+RENEW_AFTER: Final = f"{GROUP}/renew-after"
+EXPIRES: Final = f"{GROUP}/expires"
+RENEWED: Final = f"{GROUP}/renewed"
+IDENTITY_LABEL: Final = f"{GROUP}/identity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A kubeconfig that is there. Times are RFC 3339."""
+
+    place: Place
+    proof: Proof
+    renew_after: str
+    expires: str
+    renewed: str
+
+
+class Keyring:
+    """Reads and writes the Secrets of Identities."""
+
+    def __init__(self, client: Client, *, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    async def key(self, identity: str) -> PrivateKey:
+        """The key that we are known by at this provider; made if there is none."""
+        return await self._key(identity, KEY)
+
+    async def pending(self, identity: str) -> PrivateKey:
+        """The key of the credential that is being asked for; it outlives us, so that a restart goes on with it."""
+        return await self._key(identity, PENDING)
+
+    async def forget_pending(self, identity: str) -> None:
+        """The request under way came to its end: the next one gets a new key."""
+        await self._write(names.key_secret(identity), identity, {PENDING: None})
+
+    async def held(self, identity: str) -> Held | None:
+        """The kubeconfig that is in use; None if there is none that we made."""
+        secret = await self._read(names.kubeconfig_secret(identity))
+        if secret is None:
+            return None
+        try:
+            found = access.read(base64.b64decode(secret.data.get(KUBECONFIG, ""), validate=True))
+        except binascii.Error:
+            return None
+        marks = secret.metadata.annotations
+        if found is None or not {RENEW_AFTER, EXPIRES, RENEWED} <= marks.keys():
+            return None
+        place, proof = found
+        return Held(
+            place=place, proof=proof, renew_after=marks[RENEW_AFTER], expires=marks[EXPIRES], renewed=marks[RENEWED]
+        )
+
+    async def hold(self, identity: str, held: Held) -> None:
+        """Put a kubeconfig in the old one's place."""
+        marks = {RENEW_AFTER: held.renew_after, EXPIRES: held.expires, RENEWED: held.renewed}
+        text = access.kubeconfig(held.place, held.proof)
+        await self._write(names.kubeconfig_secret(identity), identity, {KUBECONFIG: text}, annotations=marks)
+
+    async def given(self, name: str, key: str) -> bytes | None:
+        """What somebody put into a Secret for us; None if it is not there."""
+        secret = await self._read(name)
+        if secret is None or key not in secret.data:
+            return None
+        return base64.b64decode(secret.data[key])
+
+    async def remove(self, identity: str) -> None:
+        """Remove both Secrets."""
+        for name in (names.kubeconfig_secret(identity), names.key_secret(identity)):
+            try:
+                await self._client.delete(SECRETS, name=name, namespace=self._namespace)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+
+    async def _key(self, identity: str, entry: str) -> PrivateKey:
+        secret = await self._read(names.key_secret(identity))
+        if secret is not None and entry in secret.data:
+            try:
+                return PrivateKey.load(base64.b64decode(secret.data[entry]))
+            except ValueError:
+                pass  # not what we wrote: begin again, and ask the provider anew
+        made = PrivateKey.generate()
+        await self._write(names.key_secret(identity), identity, {entry: made.pem()})
+        return made
+
+    async def _read(self, name: str) -> Secret | None:
+        try:
+            return await self._client.get(SECRETS, name=name, namespace=self._namespace, decode=Secret)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def _write(
+        self, name: str, identity: str, data: dict[str, bytes | None], *, annotations: dict[str, str] | None = None
+    ) -> None:
+        entries = {key: None if value is None else base64.b64encode(value).decode() for key, value in data.items()}
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": self._namespace,
+                "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, IDENTITY_LABEL: identity},
+                "annotations": annotations or {},
+            },
+            "data": entries,
+        }
+        try:
+            await self._client.patch(SECRETS, body, name=name, namespace=self._namespace)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            body["data"] = {key: value for key, value in entries.items() if value is not None}
+            await self._client.create(SECRETS, body, namespace=self._namespace)

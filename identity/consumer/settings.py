@@ -1,0 +1,17 @@
+"""What the consumer's manager knows besides the objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """Who this cluster is."""
+
+    consumer_id: str
+    """Short name of this cluster, unique among its providers' consumers."""
+    cluster_id: str
+    """UID of the namespace kube-system."""
+    namespace: str = "isthmus"
+    """Where keys and kubeconfigs are kept."""

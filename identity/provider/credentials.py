@@ -1,0 +1,148 @@
+"""Answers CredentialRequests: the next credential for a tenant that is let in and shows its key.
+
+A request is answered once. Whoever has a tenant's working credential and not its key cannot renew it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from api.authentication.credential_request import CredentialRequest, CredentialRequestStatus
+from api.authentication.definitions import CREDENTIAL_REQUESTS
+from api.authentication.tenant import Tenant
+from api.meta import Condition, condition, with_condition
+from identity import keys, names, requests
+from identity.problems import PendingError, RefusedError
+from identity.provider.issuing import Credential, Issuer
+from identity.provider.settings import ProviderSettings
+from identity.provider.writing import Writer
+from kube.client import Client
+from kube.controller import Result
+from kube.errors import ApiError
+from kube.store import Key, Store
+
+log = structlog.get_logger(__name__)
+
+Json = dict[str, Any]
+
+ISSUED: Final = "Issued"
+WAIT_SECONDS: Final = 0.5
+_LATER: Final = 5.0
+
+
+class Credentials:
+    """Reconciles by key of the CredentialRequest. `check_leading` raises if this process may not write (any more)."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ProviderSettings,
+        *,
+        asked: Store[CredentialRequest],
+        tenants: Store[Tenant],
+        now: Callable[[], datetime],
+        check_leading: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._asked = asked
+        self._tenants = tenants
+        self._now = now
+        self._check_leading = check_leading
+        self._writer = Writer(client, check_leading=check_leading)
+        self._issuer = Issuer(client, check_leading=check_leading)
+
+    async def reconcile(self, key: Key) -> Result | None:
+        """Answer one request. Errors are raised: the controller tries again."""
+        self._check_leading()
+        asked = self._asked.get(key)
+        if asked is None or asked.metadata.deletion_timestamp or asked.spec.join is not None:
+            return None
+        said = condition(asked.status.conditions, ISSUED)
+        if said is not None and said.reason not in ("SignerPending", "NotLetIn"):
+            return None
+        await self._tidy(key[0])
+        try:
+            tenant = self._tenant(key[0])
+            issued = await self._issue(tenant, asked)
+        except PendingError as error:
+            await self._say(asked, "False", "SignerPending", str(error))
+            return Result(requeue_after=WAIT_SECONDS)
+        except RefusedError as error:
+            await self._say(asked, "False", error.reason, str(error))
+            return Result(requeue_after=_LATER) if error.reason == "NotLetIn" else None
+        await self._say(asked, "True", "Issued", f"good until {issued.expires}", issued=issued)
+        return None
+
+    def _tenant(self, namespace: str) -> Tenant:
+        """The tenant whose namespace this is, if it is let in. Raises `RefusedError`."""
+        tenant = self._tenants.get(("", namespace.removeprefix(names.NAMESPACE_PREFIX)))
+        if tenant is None or names.tenant_namespace(tenant.consumer_id) != namespace:
+            raise RefusedError("NotLetIn", f"namespace {namespace} is no tenant's")
+        if tenant.spec.state == "Drained" or tenant.metadata.deletion_timestamp or not tenant.status.user:
+            raise RefusedError("NotLetIn", f"tenant {tenant.consumer_id} is {tenant.spec.state} or being removed")
+        return tenant
+
+    async def _issue(self, tenant: Tenant, asked: CredentialRequest) -> Credential:
+        """What was asked for. Raises `RefusedError`, `PendingError` and `ApiError`."""
+        spec, user = asked.spec, tenant.status.user
+        csr = requests.check_credential(
+            spec.certificate_request, spec.signature, user=user, public_key=tenant.spec.public_key
+        )
+        if keys.digest(keys.load_public(tenant.spec.public_key)) != tenant.status.key:
+            raise RefusedError("NotLetIn", f"the key of tenant {tenant.consumer_id} is not accepted yet")
+        lifetime = self._settings.credential_lifetime
+        if tenant.spec.credential == "Token":
+            life = names.incarnation(tenant.metadata.uid, tenant.status.epoch)
+            return await self._issuer.token(tenant, csr, account=names.account(life), lifetime=lifetime)
+        return await self._issuer.certificate(tenant, csr, user=user, lifetime=lifetime)
+
+    async def _tidy(self, namespace: str) -> None:
+        """Remove requests beyond the number that is kept, the oldest first: nobody fills our store (abuse test A29)."""
+        found = sorted(
+            self._asked.by_index("namespace", namespace),
+            key=lambda item: (item.metadata.creation_timestamp, item.metadata.name),
+        )
+        for item in found[: -self._settings.request_limit]:
+            await self._writer.delete(
+                CREDENTIAL_REQUESTS, item.metadata.name, item.metadata.namespace, uid=item.metadata.uid
+            )
+
+    async def _say(
+        self, asked: CredentialRequest, status: Any, reason: str, message: str, *, issued: Credential | None = None
+    ) -> None:
+        made = Condition(type=ISSUED, status=status, reason=reason, message=message)
+        wanted = CredentialRequestStatus(
+            conditions=with_condition(asked.status.conditions, made, now=requests.timestamp(self._now())),
+            certificate=issued.certificate if issued else "",
+            sealed_token=issued.sealed_token if issued else "",
+            expires=issued.expires if issued else "",
+        )
+        if wanted == asked.status:
+            return
+        meta = asked.metadata
+        log.info("credential request", tenant=meta.namespace, request=meta.name, reason=reason, message=message)
+        body = {
+            "apiVersion": CREDENTIAL_REQUESTS.api_version,
+            "kind": CREDENTIAL_REQUESTS.kind,
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "status": msgspec.to_builtins(wanted),
+        }
+        self._check_leading()
+        try:
+            await self._client.apply(
+                CREDENTIAL_REQUESTS,
+                body,
+                name=meta.name,
+                namespace=meta.namespace,
+                subresource="status",
+                field_manager=names.FIELD_MANAGER,
+            )
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise

@@ -1,0 +1,53 @@
+"""The manifest with which a provider answers a Tenant: an Identity for the consumer, without any secret. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from api.authentication.definitions import IDENTITIES
+from api.authentication.tenant import Tenant
+from identity import documents, names
+from identity.provider.settings import ProviderSettings
+
+Json = dict[str, Any]
+
+
+def identity(tenant: Tenant, settings: ProviderSettings, *, certificate: str = "", sealed_token: str = "") -> str:
+    """YAML of the Identity that the consumer applies."""
+    spec: Json = {
+        "method": "Exchange",
+        "server": settings.server,
+        "caBundle": settings.ca,
+        "providerID": settings.cluster_id,
+        "namespace": names.tenant_namespace(tenant.consumer_id),
+        "credential": tenant.spec.credential,
+    }
+    if certificate:
+        spec["certificate"] = certificate
+    if sealed_token:
+        spec["sealedToken"] = sealed_token
+    return documents.text(
+        {
+            "apiVersion": IDENTITIES.api_version,
+            "kind": IDENTITIES.kind,
+            "metadata": {"name": tenant.spec.request.identity},
+            "spec": spec,
+        }
+    )
+
+
+def agrees(text: str, tenant: Tenant, settings: ProviderSettings) -> bool:
+    """Whether a manifest that was made before says where and for whom this provider is now."""
+    try:
+        made = yaml.safe_load(text)
+        spec = made["spec"]
+        return (made["metadata"]["name"], spec["server"], spec["caBundle"], spec["credential"]) == (
+            tenant.spec.request.identity,
+            settings.server,
+            settings.ca,
+            tenant.spec.credential,
+        )
+    except (yaml.YAMLError, LookupError, TypeError):
+        return False

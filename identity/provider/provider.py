@@ -1,0 +1,96 @@
+"""The provider's side put together: what is watched, what is reconciled, and what wakes what."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import prometheus_client
+
+from api.authentication.credential_request import CredentialRequest
+from api.authentication.definitions import CREDENTIAL_REQUESTS, TENANTS
+from api.authentication.tenant import Tenant
+from identity import names
+from identity.provider.credentials import Credentials
+from identity.provider.settings import ProviderSettings
+from identity.provider.tenants import Tenants
+from kube.client import Client
+from kube.controller import Controller
+from kube.events import EventRecorder
+from kube.reflector import Reflector
+from kube.store import Change, Key
+
+Task = tuple[str, Callable[[], Awaitable[None]]]
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+class TenantProvider:
+    """Owns all tasks that Tenants need. Start the caches, wait until they are synced, then start the workers.
+
+    `check_leading` raises if this process may not write (any more).
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ProviderSettings,
+        *,
+        recorder: EventRecorder,
+        check_leading: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = utc_now,
+        registry: prometheus_client.CollectorRegistry | None = None,
+    ) -> None:
+        self.tenants: Reflector[Tenant] = Reflector(
+            client, TENANTS, decode=Tenant, on_change=self._tenant_changed, registry=registry
+        )
+        self.requests: Reflector[CredentialRequest] = Reflector(
+            client,
+            CREDENTIAL_REQUESTS,
+            decode=CredentialRequest,
+            indexes={"namespace": lambda asked: (asked.metadata.namespace,)},
+            on_change=self._request_changed,
+            registry=registry,
+        )
+        tenants = Tenants(
+            client,
+            settings,
+            tenants=self.tenants.store,
+            recorder=recorder,
+            now=now,
+            check_leading=check_leading,
+        )
+        credentials = Credentials(
+            client,
+            settings,
+            asked=self.requests.store,
+            tenants=self.tenants.store,
+            now=now,
+            check_leading=check_leading,
+        )
+        self.tenant_controller: Controller[Key] = Controller(
+            "tenants", tenants.reconcile, concurrency=8, registry=registry
+        )
+        self.request_controller: Controller[Key] = Controller(
+            "credential-requests", credentials.reconcile, concurrency=8, registry=registry
+        )
+
+    def caches(self) -> Iterable[tuple[str, Reflector[Any]]]:
+        """What must be synced before decisions can be made."""
+        return (("tenants", self.tenants), ("credential requests", self.requests))
+
+    def workers(self) -> Iterable[Task]:
+        """What decides and writes: run it while leading."""
+        return (("tenants", self.tenant_controller.run), ("credential requests", self.request_controller.run))
+
+    def _tenant_changed(self, change: Change[Tenant]) -> None:
+        self.tenant_controller.queue.add(change.key)
+        for asked in self.requests.store.by_index("namespace", names.tenant_namespace(change.key[1])):
+            self.request_controller.queue.add(asked.metadata.key)
+
+    def _request_changed(self, change: Change[CredentialRequest]) -> None:
+        self.request_controller.queue.add(change.key)

@@ -1,0 +1,33 @@
+"""What the provider's manager knows besides the objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from identity import requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """How consumers reach this cluster, and how long what they are given is good."""
+
+    server: str
+    """URL of the API server as consumers reach it."""
+    ca: str = field(repr=False)
+    """Its certificate authorities, PEM."""
+    cluster_id: str
+    """UID of the namespace kube-system."""
+    request_lifetime: timedelta = requests.LIFETIME
+    join_lifetime: timedelta = timedelta(days=30)
+    """Of the credential in the manifest that the consumer applies: its only right is to ask for another."""
+    credential_lifetime: timedelta = timedelta(hours=24)
+    """Of the credentials that do the work."""
+    manager: str = "system:serviceaccount:isthmus:isthmus-manager"
+    """Who we are here: we get our rights in the namespace of a tenant when it is made."""
+    join_roles: tuple[str, ...] = ("isthmus-tenant-join",)
+    """ClusterRoles in the tenant's namespace for who shows the key."""
+    tenant_roles: tuple[str, ...] = ("isthmus-tenant", "isthmus-managed-tenant")
+    """ClusterRoles in the tenant's namespace for the consumer itself."""
+    request_limit: int = 8
+    """CredentialRequests that are kept for a tenant; older ones are removed."""

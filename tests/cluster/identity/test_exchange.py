@@ -1,0 +1,51 @@
+"""Peering by exchanging files: nothing but `kubectl apply` on both sides."""
+
+import pytest
+import yaml
+
+from tests.cluster.identity.conftest import Peering, condition
+from tests.kubectl import KubectlError, eventually
+
+
+def test_two_bare_clusters_peer_by_kubectl_apply_only(peering: Peering) -> None:
+    tenant = peering.ask()
+    answer = peering.answer(tenant)
+    found = peering.enter(answer)
+    assert found["status"]["kubeconfigSecret"] == f"provider-{peering.name}"
+    credential = peering.credential()
+    who = yaml.safe_load(credential.run("auth", "whoami", "-o", "yaml"))["status"]["userInfo"]
+    assert who["username"] == found["status"]["user"] == peering.tenant("Active")["status"]["user"]
+    assert credential.run("get", "namespacemaps", "-o", "name") == ""
+    for file in (tenant, answer):
+        assert "PRIVATE" not in file
+        assert "token" not in file.lower()
+
+
+def test_order_and_repetition_do_not_matter(peering: Peering) -> None:
+    tenant = peering.ask()
+    answer = peering.answer(tenant)
+    for _ in range(2):
+        peering.provider.run("apply", "-f", "-", stdin=tenant)
+        found = peering.enter(answer)
+    assert peering.ask() == tenant
+    again = peering.ready()
+    assert again["status"]["user"] == found["status"]["user"]
+    assert condition(peering.provider.get("tenant", "shop"))["status"] == "True"
+    eventually(lambda: peering.credential().run("get", "namespacemaps") is not None, what="rights")
+
+
+def test_what_the_administrator_added_stays_when_the_consumer_asks_again(peering: Peering) -> None:
+    tenant = peering.ask()
+    peering.enter(peering.answer(tenant))
+    peering.provider.run("patch", "tenant", "shop", "--type=merge", "-p", '{"spec":{"resources":{"cpu":4}}}')
+    peering.provider.run("apply", "-f", "-", stdin=tenant)
+    assert peering.provider.get("tenant", "shop")["spec"]["resources"] == {"cpu": 4}
+
+
+def test_another_cluster_cannot_take_the_same_id(peering: Peering) -> None:
+    tenant = peering.ask()
+    peering.answer(tenant)
+    other = yaml.safe_load(tenant)
+    other["spec"]["clusterID"] = "00000000-0000-0000-0000-000000000000"
+    with pytest.raises(KubectlError, match="clusterID cannot be changed"):
+        peering.provider.apply(other)
