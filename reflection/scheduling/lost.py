@@ -157,7 +157,7 @@ class LostProviders:
             if self._outages.lasting(node) is None:
                 return  # it came back meanwhile: the pod is well
             self._leadership.check()
-            await self._delete(metadata)
+            why = await self._delete(metadata)
         told[metadata.uid] = why
         came = f"is kept: {why}" if why else "is deleted, so that its owner makes another elsewhere"
         ref = ObjectReference(
@@ -167,13 +167,17 @@ class LostProviders:
             ref, type="Warning", reason=EVENT, message=f"node {node} lost its provider for {after}; the pod {came}"
         )
 
-    async def _delete(self, metadata: Metadata) -> None:
+    async def _delete(self, metadata: Metadata) -> str:
+        """Empty, or why it is refused: that concerns one pod, and is not asked again in this outage."""
         log.info("replacing a pod whose provider is away", pod=f"{metadata.namespace}/{metadata.name}")
         try:
             await self._client.delete(PODS, name=metadata.name, namespace=metadata.namespace, uid=metadata.uid)
         except ApiError as error:
-            if not (error.not_found or error.status == 409):
+            if error.retryable:
                 raise
+            if not (error.not_found or error.status == 409):
+                return f"its deletion is refused: {error.message}"
+        return ""
 
     # -- letting pods outlast an outage
 
@@ -188,8 +192,11 @@ class LostProviders:
             body = {"metadata": fixed, "spec": {"tolerations": wanted}}
             await self._client.patch(PODS, body, name=pod.name, namespace=pod.namespace)
         except ApiError as error:
-            if not (error.not_found or error.status == 409):
-                raise  # a conflict is a change, which brings us back
+            if error.retryable:
+                raise
+            if not (error.not_found or error.status == 409):  # a conflict is a change, which brings us back
+                where = f"{pod.namespace}/{pod.name}"
+                log.warning("pod may be evicted from its unready node", pod=where, error=str(error))
 
 
 async def _each(items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:

@@ -1,12 +1,20 @@
 """What outlasts an outage, which pods are replaced in one, and what counts as one."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from api.offloading.namespaces import NamespaceOffloading
+from kube.client import Client
+from kube.errors import ApiError
+from kube.events import EventRecorder
+from kube.objects import ObjectReference
+from kube.resources import Resource
 from reflection.scheduling import tolerance
-from reflection.scheduling.lost import LostPod, kept_because
+from reflection.scheduling.leadership import Alone
+from reflection.scheduling.lost import LostPod, LostProviders, kept_because
 from reflection.scheduling.nodes import Outages, SeenNode
 from reflection.scheduling.pods import SeenPod
 
@@ -110,3 +118,62 @@ def test_an_outage_is_what_the_node_itself_says_and_counts_from_when_it_was_seen
     assert outages.lasting("v") == 0.0, "what nobody knows about is no outage"
     outages.observe("v", None)
     assert outages.lasting("v") is None
+
+
+class Refusing:
+    """Stands for a Client of an API server whose admission refuses what is done to pods named `fixed`."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+
+    async def get(self, _resource: Resource, *, name: str, namespace: str, decode: Any) -> Any:
+        metadata = {"name": name, "namespace": namespace, "uid": name}
+        return msgspec.convert({"metadata": metadata, "spec": {"tolerations": DEFAULTS}}, decode)
+
+    async def list(self, _resource: Resource, *, decode: Any, **_where: Any) -> Any:
+        owners = [{"kind": "ReplicaSet", "name": "o", "controller": True}]
+        pods = [{"metadata": {"name": name, "uid": name, "ownerReferences": owners}} for name in ("fixed", "free")]
+        return SimpleNamespace(items=[msgspec.convert(pod, decode) for pod in pods])
+
+    async def patch(self, _resource: Resource, _body: Any, *, name: str, **_where: Any) -> None:
+        self._do("loosen", name)
+
+    async def delete(self, _resource: Resource, *, name: str, **_where: Any) -> None:
+        self._do("delete", name)
+
+    def _do(self, what: str, name: str) -> None:
+        if name == "fixed":
+            raise ApiError(status=403, reason="Forbidden", message="hands off")
+        self.done.append((what, name))
+
+
+class Told:
+    """Stands for an EventRecorder."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+
+    def event(self, ref: ObjectReference, *, message: str, **_more: str) -> None:
+        self.said[ref.name] = message
+
+
+async def test_f37_a_pod_that_may_not_be_touched_holds_up_no_other() -> None:
+    client, told, outages = Refusing(), Told(), Outages(clock=lambda: now)
+    now = 0.0
+    outages.observe("v", node("False"))
+    now = 60.0
+    lost = LostProviders(cast(Client, client), outages, leadership=Alone(), recorder=cast(EventRecorder, told))
+    spec = {"providerLost": {"policy": "Replace", "after": "30s"}}
+    offloading = msgspec.convert(
+        {"metadata": {"name": "offloading", "namespace": "n"}, "spec": spec}, NamespaceOffloading
+    )
+    pods = [
+        msgspec.convert({"metadata": {"name": name, "namespace": "n", "uid": name}, "spec": {"nodeName": "v"}}, SeenPod)
+        for name in ("fixed", "free")
+    ]
+    verdict = await lost.settle(offloading, pods, {"v"})
+    assert client.done == [("loosen", "free"), ("delete", "free")]
+    assert (verdict.condition.reason, verdict.again) == ("PodsReplaced", None)
+    assert "kept are fixed" in verdict.condition.message
+    assert "hands off" in told.said["fixed"]
+    assert "is deleted" in told.said["free"]
