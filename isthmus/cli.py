@@ -21,6 +21,7 @@ commands:
   fabric-agent status
                     tell what a running fabric-agent has, measures and misses
   dns               answer offloaded pods' DNS questions, at the provider
+  network export    print what the other side of a NetworkPeering is to apply
   version           print the version
 
 `isthmus COMMAND --help` lists a command's options."""
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_fabric_agent(given[1:]))
     if command == "dns":
         sys.exit(_dns(given[1:]))
+    if command == "network":
+        sys.exit(_network(given[1:]))
     if command in ("version", "--version"):
         sys.stdout.write(importlib.metadata.version("isthmus") + "\n")
         return
@@ -76,6 +79,18 @@ def _dns(arguments: Sequence[str]) -> int:
     from isthmus import dns  # noqa: PLC0415 - as above
 
     return _run(arguments, dns.DnsOptions, dns.run, command="dns", purpose="Answer offloaded pods' DNS questions.")
+
+
+def _network(arguments: Sequence[str]) -> int:
+    from isthmus import network  # noqa: PLC0415 - as above
+
+    purpose = "Print what the other side of a NetworkPeering is to apply."
+    try:
+        flags = network.arguments(arguments)
+    except ValueError as error:
+        sys.stderr.write(f"isthmus network: {error}\n")
+        return 2
+    return _run(flags, network.ExportOptions, network.export, command="network export", purpose=purpose)
 
 
 def _run(

@@ -67,6 +67,7 @@ class LeaderElector:
         self._following = asyncio.Event()
         self._following.set()
         self.identity = identity
+        self.lease = name
         self._client = client
         self._namespace = namespace
         self._name = name

@@ -22,8 +22,6 @@ Label = Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
 
 MOST_NETWORKS = 16
 """Of one kind, on one side."""
-SHORTEST_PREFIX = 8
-"""A shorter one, the default route above all, would draw more of the world into the fabric than any cluster has."""
 
 _CIDR_RULES: Rules = [
     rule(
@@ -31,8 +29,8 @@ _CIDR_RULES: Rules = [
         "must be a network such as 10.0.0.0/16 or fd00:1::/48, with no bits set behind its prefix",
     ),
     rule(
-        f"!isCIDR(self) || cidr(self).prefixLength() >= {SHORTEST_PREFIX}",
-        f"prefix must be at least /{SHORTEST_PREFIX}: a default route, or half of one, is not taken",
+        "!isCIDR(self) || cidr(self).prefixLength() >= (cidr(self).ip().family() == 4 ? 8 : 16)",
+        "prefix must be at least /8, of IPv6 /16: a default route, or half of one, is not taken",
     ),
     rule(
         "!isCIDR(self) || (cidr(self).ip().isGlobalUnicast() && !cidr(self).containsCIDR('169.254.0.0/16') "

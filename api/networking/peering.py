@@ -190,6 +190,9 @@ class PlannedNetwork(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     seen_as: Annotated[
         str, Meta(description="SeenAs is the network by which it is reached in this cluster.", max_length=43)
     ]
+    problem: Annotated[
+        str, Meta(description="Problem says why nothing passes to and from it; absent, packets do.", max_length=1024)
+    ] = ""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -244,6 +247,9 @@ class NetworkPeeringStatus(msgspec.Struct, frozen=True, kw_only=True, rename="ca
         str, Meta(description="PublicKey is this cluster's WireGuard public key, for the peer.", max_length=44)
     ] = ""
     port: Annotated[int, Meta(description="Port is the UDP port on which the gateway listens for the peer.")] = 0
+    number: Annotated[
+        int, Meta(description="Number tells the peer's packets from those of others in gateways; it never changes.")
+    ] = 0
     networks: Annotated[
         tuple[PlannedNetwork, ...],
         Meta(

@@ -17,7 +17,7 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
         Meta(
             description="what the manager does: `consumer` (virtual nodes and offloaded namespaces), `provider` "
             "(managed mode: consumers' pods here), `tenants` (Tenants and their credentials here), `peers` (our "
-            "Identities at providers); none: consumer"
+            "Identities at providers), `network` (NetworkPeerings); none: consumer"
         ),
     ] = []  # noqa: RUF012 - msgspec makes a new one each time
     kubeconfig: Annotated[str, Meta(description="kubeconfig of this cluster; empty: the pod's own service account")] = (
@@ -28,6 +28,10 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
         "127.0.0.1:10258"
     )
     identity: Annotated[str, Meta(description="name of this replica; empty: the host's, which is the pod's")] = ""
+    # -- network
+    fabric_agent_port: Annotated[
+        int, Meta(description="TCP port of the fabric's agents on their pods (module network)", ge=1, le=65535)
+    ] = 6093
     # -- tenants
     advertise_server: Annotated[
         str, Meta(description="URL of this cluster's API server as consumers reach it; empty: as the manager does")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from isthmus.modules import consumer, peers, provider, tenants
+from isthmus.modules import consumer, network, peers, provider, tenants
 from isthmus.modules.parts import Parts
 from isthmus.options import OptionsError
 
@@ -17,6 +17,7 @@ MODULES: Final[dict[str, Add]] = {
     "provider": provider.add,
     "peers": peers.add,
     "consumer": consumer.add,
+    "network": network.add,
 }
 DEFAULT: Final = ("consumer",)
 

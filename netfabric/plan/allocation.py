@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 
 from netfabric.plan.model import (
     FIRST_PORT,
+    INTERNAL,
+    MOST_NUMBER,
     SHORTEST_PREFIX,
     UNFIT,
     Kind,
@@ -51,8 +53,9 @@ def plan(own: Own, peers: Iterable[PeerInput]) -> Plan:
         work.same(peer)
     for peer in ordered:
         work.place(peer)
-    ports = _ports(ordered)
-    return Plan({peer.name: work.outcome(peer, ports[peer.name]) for peer in ordered}, tuple(own_problems(own)))
+    ports, numbers = _ports(ordered), _numbers(ordered)
+    made = {peer.name: work.outcome(peer, ports[peer.name], number=numbers[peer.name]) for peer in ordered}
+    return Plan(made, tuple(own_problems(own)))
 
 
 def own_problems(own: Own) -> Iterator[Problem]:
@@ -71,7 +74,7 @@ class _Work:
 
     def __init__(self, own: Own) -> None:
         self._own = own.named()
-        self._taken = Taken((*UNFIT, *(span for _, span in self._own)))
+        self._taken = Taken((*UNFIT, *INTERNAL, *(span for _, span in self._own)))
         self._kinds: dict[_Slot, Kind] = {}
         self._done: dict[_Slot, Planned] = {}
         self._problems: dict[str, list[Problem]] = {}
@@ -142,13 +145,15 @@ class _Work:
             else:
                 self._settle(peer, slot, found)
 
-    def outcome(self, peer: PeerInput, port: tuple[int, Problem | None]) -> PeerPlan:
+    def outcome(self, peer: PeerInput, port: tuple[int, Problem | None], *, number: int) -> PeerPlan:
         """What it came to for one peer."""
         networks = [self._done[slot] for slot in self._slots(peer) if slot in self._done]
         problems = [*self._problems.get(peer.name, ()), *(one.problem for one in networks if one.problem)]
         if port[1] is not None:
             problems.append(port[1])
-        return PeerPlan(peer.name, tuple(networks), tuple(problems), port[0])
+        if not number:
+            problems.append(Problem("TooManyPeers", f"a cluster has {MOST_NUMBER} NetworkPeerings at most; remove one"))
+        return PeerPlan(peer.name, tuple(networks), tuple(problems), port[0], number)
 
     # -- their means
 
@@ -199,10 +204,10 @@ class _Work:
 
 
 def _unfit(kind: Kind, span: Span) -> Problem | None:
-    if span.prefix < SHORTEST_PREFIX:
+    if span.prefix < SHORTEST_PREFIX[span.version]:
         told = f"spec.peer: {name(kind)} {span} is not taken: a default route, or a large part of one"
         return Problem("UnfitNetwork", told)
-    met = next((one for one in UNFIT if span.overlaps(one)), None)
+    met = next((one for one in (*UNFIT, *INTERNAL) if span.overlaps(one)), None)
     if met is not None:
         told = f"spec.peer: {name(kind)} {span} is not taken: no pod of another cluster has an address in {met}"
         return Problem("UnfitNetwork", told)
@@ -222,7 +227,7 @@ def _bad_pin(peer: PeerInput, outer: Span, inner: Span) -> Problem | None:
         return Problem("", f"{inner} cannot stand for {outer}: they differ in size or family")
     if not peer.translates and inner != outer:
         return Problem("", f"{inner} cannot stand for {outer}: technology None cannot translate")
-    if inner.prefix < SHORTEST_PREFIX or any(inner.overlaps(one) for one in UNFIT):
+    if inner.prefix < SHORTEST_PREFIX[inner.version] or any(inner.overlaps(one) for one in (*UNFIT, *INTERNAL)):
         return Problem("", f"{inner} cannot stand for {outer}: it is no network for pods")
     return None
 
@@ -251,4 +256,20 @@ def _ports(ordered: list[PeerInput]) -> dict[str, tuple[int, Problem | None]]:
                 free += 1
             owners[free] = peer.name
             made[peer.name] = (free, None)
+    return made
+
+
+def _numbers(ordered: list[PeerInput]) -> dict[str, int]:
+    """A number for each: the one that is held, or the first that is free."""
+    made: dict[str, int] = {}
+    for peer in ordered:
+        if 0 < peer.held_number <= MOST_NUMBER and peer.held_number not in made.values():
+            made[peer.name] = peer.held_number
+    taken, free = set(made.values()), 1
+    for peer in ordered:
+        if peer.name not in made:
+            while free in taken:
+                free += 1
+            taken.add(free)
+            made[peer.name] = free if free <= MOST_NUMBER else 0
     return made

@@ -5,7 +5,7 @@ Pure. What a status holds stays; new ones get the first that is free, in the ord
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netfabric.plan.model import Kind, Own, Problem
@@ -50,8 +50,8 @@ def sources(own: Own) -> dict[int, str]:
     return found
 
 
-def allocate(own: Own, wanted: Iterable[ExternalInput]) -> Mapping[str, External]:
-    """An address for each of them."""
+def allocate(own: Own, wanted: Iterable[ExternalInput], *, foreign: Sequence[Span] = ()) -> Mapping[str, External]:
+    """An address for each of them. `foreign` are networks of peers: one peer is no way to another."""
     ordered = sorted(wanted, key=lambda one: (one.order, one.name))
     networks = sorted(usable(own))
     # The network's own address is nobody's; one with a single free bit is all hosts.
@@ -60,7 +60,7 @@ def allocate(own: Own, wanted: Iterable[ExternalInput]) -> Mapping[str, External
         taken.add(host(source(network)))
     made: dict[str, External] = {}
     for one in ordered:
-        problem = _unfit(own, one)
+        problem = _unfit(own, one, foreign)
         if problem is not None:
             made[one.name] = problem
         elif one.held and _keepable(one, networks, taken):
@@ -94,7 +94,7 @@ def _place(one: ExternalInput, networks: list[Span], taken: Taken) -> External:
     return Problem("NoExternalNetwork", told)
 
 
-def _unfit(own: Own, one: ExternalInput) -> Problem | None:
+def _unfit(own: Own, one: ExternalInput, foreign: Sequence[Span]) -> Problem | None:
     try:
         real = host(one.address)
     except ValueError:
@@ -104,6 +104,10 @@ def _unfit(own: Own, one: ExternalInput) -> Problem | None:
             kinds = {Kind.POD: "a pod's", Kind.SERVICE: "a Service's", Kind.EXTERNAL: "an external network's"}
             told = f"spec.address: {one.address} is {kinds[kind]} ({span}), which peers reach as it is or not at all"
             return Problem("NotExternal", told)
+    met = next((span for span in foreign if span.overlaps(real)), None)
+    if met is not None:
+        told = f"spec.address: {one.address} is in {met}, which stands for a peer's network: there is no transit"
+        return Problem("NotExternal", told)
     return None
 
 

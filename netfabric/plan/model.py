@@ -20,9 +20,15 @@ UNFIT = tuple(
     )
 )
 """Addresses that no pod of another cluster has (RFC 6890, RFC 4291)."""
-SHORTEST_PREFIX = 8
+SHORTEST_PREFIX = {4: 8, 6: 16}
+"""A shorter one would draw more of the world into the fabric than any cluster has."""
 FIRST_PORT = 51820
 """What WireGuard uses by custom; other peers have the ports behind it."""
+
+
+MOST_NUMBER = 4095
+INTERNAL = tuple(spans(["169.254.0.0/16", "fd69:7375::/32"]))
+"""What the fabric's own links have addresses of; never a pod's, a node's or a peer's."""
 
 
 class Kind(IntEnum):
@@ -70,6 +76,7 @@ class PeerInput:
     """Whether packets pass a gateway of ours that can translate them."""
     port: int | None = None
     held_port: int = 0
+    held_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class PeerPlan:
     problems: tuple[Problem, ...] = ()
     """Everything that is not as declared, those of networks included."""
     port: int = 0
+    number: int = 0
+    """1 to 4095: tells its packets from those of others in a gateway; 0: there was none left."""
 
     @property
     def open(self) -> tuple[Planned, ...]:

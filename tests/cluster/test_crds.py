@@ -124,12 +124,21 @@ def test_a_mistake_is_refused_and_says_what_to_do(kubectl: Kubectl, manifest: di
         ("010.0.0.0/16", "must be a network"),
     ],
 )
-@pytest.mark.parametrize("field", ["podCIDRs", "serviceCIDRs", "externalCIDRs"])
-def test_a40_a_peer_cannot_announce_what_is_no_networks_of_pods(
-    kubectl: Kubectl, field: str, cidr: str, said: str
-) -> None:
+def test_a40_a_peer_cannot_announce_what_is_no_network_of_pods(kubectl: Kubectl, cidr: str, said: str) -> None:
     with pytest.raises(KubectlError, match=said):
-        dry(kubectl, peering(peer={field: [cidr]}))
+        dry(kubectl, peering(peer={"podCIDRs": [cidr]}))
+
+
+def test_a40_nor_in_any_other_field(kubectl: Kubectl) -> None:
+    fields = ("peer.serviceCIDRs", "peer.externalCIDRs", "local.podCIDRs", "local.reservedCIDRs")
+    peer, local = (
+        {field.partition(".")[2]: ["0.0.0.0/0"] for field in fields if field.startswith(side)}
+        for side in ("peer", "local")
+    )
+    with pytest.raises(KubectlError) as refused:
+        dry(kubectl, peering(peer=peer, local=local, remapPools=["0.0.0.0/0"]))
+    for field in (*fields, "remapPools"):
+        assert f"spec.{field}[0]: Invalid value" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +149,8 @@ def test_a40_a_peer_cannot_announce_what_is_no_networks_of_pods(
         (peering(peer={"endpoints": ["fd00::1:51820"]}), "must be host:port"),
         (peering(remap=[{"cidr": "10.0.0.0/16", "seenAs": "10.1.0.0/17"}]), "must have the prefix length"),
         (peering(remap=[{"cidr": "10.0.0.0/64", "seenAs": "fd00::/64"}]), "must be a network"),
-        (peering(remap=[{"cidr": "10.0.0.0/16", "seenAs": "10.1.0.0/16"}] * 2), "Duplicate value"),
-        (peering(peer={"podCIDRs": ["10.0.0.0/16"] * 2}), "Duplicate value"),
+        (peering(remap=[{"cidr": "10.0.0.0/16", "seenAs": "10.1.0.0/16"}] * 2), "duplicate entries for key"),
+        (peering(peer={"podCIDRs": ["10.0.0.0/16"] * 2}), "duplicate entries for key"),
         (peering(peer={"podCIDRs": [f"10.{n}.0.0/16" for n in range(17)]}), "at most 16"),
         (peering(technology="None", mtu=1400), "mtu must not be given"),
         (peering(technology="IPsec"), "spec.technology"),

@@ -22,5 +22,7 @@ def test_modules_are_added_in_the_order_of_the_table() -> None:
 
 
 def test_an_unknown_module_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionsError, match=r"--module 'provide': expected one of tenants, provider, peers, consumer"):
+    with pytest.raises(
+        OptionsError, match=r"--module 'provide': expected one of tenants, provider, peers, consumer, network"
+    ):
         table.chosen(["provide"])

@@ -65,6 +65,7 @@ def remember(found: Plan, given_peers: list[PeerInput]) -> list[PeerInput]:
             peer,
             held={one.mapping.outer: one.mapping.inner for one in found.peers[peer.name].networks},
             held_port=found.peers[peer.name].port,
+            held_number=found.peers[peer.name].number,
         )
         for peer in given_peers
     ]
@@ -81,6 +82,7 @@ def sound(own: Own, found: Plan) -> None:
         assert route.prefix >= 8
     ports = [peer.port for peer in found.peers.values() if peer.port]
     assert len(ports) == len(set(ports))
+    assert len({peer.number for peer in found.peers.values()}) == len(found.peers)
 
 
 @given(own=owns, given_peers=peers())
@@ -230,3 +232,10 @@ def test_a_port_stays_and_two_never_have_the_same() -> None:
 def test_mappings_must_fit() -> None:
     with pytest.raises(ValueError, match="differ in family or size"):
         Mapping(span("10.0.0.0/16"), span("10.0.0.0/17"))
+
+
+def test_a_number_stays_and_two_never_have_the_same() -> None:
+    found = plan(OWN, [peer("a", held_number=2), peer("b"), peer("c", held_number=2), peer("d", held_number=9999)])
+    assert {name: one.number for name, one in found.peers.items()} == {"a": 2, "b": 1, "c": 3, "d": 4}
+    many = plan(OWN, [peer(f"p{n}", port=n + 1) for n in range(4096)])
+    assert [one.problems[0].reason for one in many.peers.values() if not one.number] == ["TooManyPeers"]

@@ -1,0 +1,47 @@
+"""What one side tells the other, as the manifest that the other side's administrator applies. Pure.
+
+It has `spec.peer` alone: what is declared there about that cluster itself stays whose it is (server-side apply keeps
+owners apart, and a client-side one takes away only what it gave before). No secret is in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.networking.common import Remapped
+from api.networking.definitions import NETWORK_PEERINGS
+from api.networking.peering import NetworkPeering, PeerSide
+from kube.objects import to_dict
+
+Json = dict[str, Any]
+FIELD_MANAGER = "isthmus-network-exchange"
+
+
+class NotReadyError(ValueError):
+    """There is nothing to tell yet; the text says what is missing."""
+
+
+def export(peering: NetworkPeering, *, name: str) -> Json:
+    """The other side's half. `name` is what that side calls this cluster. Raises `NotReadyError`."""
+    local, status = peering.spec.local, peering.status
+    where = f"NetworkPeering {peering.metadata.name}"
+    if local is None:
+        raise NotReadyError(f"{where}: spec.local is not declared yet: what would the peer be told?")
+    if not status.public_key and peering.spec.technology != "None":
+        raise NotReadyError(f"{where}: it has no public key yet: does the manager run with --module=network?")
+    told = PeerSide(
+        pod_cidrs=local.pod_cidrs,
+        service_cidrs=local.service_cidrs,
+        external_cidrs=local.external_cidrs,
+        endpoints=local.endpoints,
+        public_key=status.public_key or None,
+        remapped_cidrs=tuple(
+            Remapped(cidr=one.cidr, seen_as=one.seen_as) for one in status.networks if not one.problem
+        ),
+    )
+    return {
+        "apiVersion": NETWORK_PEERINGS.api_version,
+        "kind": NETWORK_PEERINGS.kind,
+        "metadata": {"name": name},
+        "spec": {"technology": peering.spec.technology, "peer": to_dict(told)},
+    }

@@ -1,0 +1,97 @@
+"""Worlds of any size, planned as the controller plans them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from netfabric.controller import keys
+from netfabric.controller.facts import Agent, Offloaded, PeerFacts, World
+from netfabric.controller.world import set_apart
+from netfabric.plan import external
+from netfabric.plan.allocation import plan
+from netfabric.plan.model import Kind, Own, PeerInput, PeerPlan
+from netfabric.plan.spans import span
+
+CAPABLE = frozenset({"geneve", "vxlan"})
+OWN = Own(
+    networks=(
+        (Kind.POD, span("10.0.0.0/16")),
+        (Kind.POD, span("fd00:10::/56")),
+        (Kind.SERVICE, span("10.96.0.0/16")),
+        (Kind.EXTERNAL, span("10.250.0.0/24")),
+    )
+)
+
+
+def key(name: str) -> keys.KeyPair:
+    """A key pair that is the same each time."""
+    return keys.pair(hashlib.sha256(name.encode()).digest())
+
+
+def nodes(count: int, *, capabilities: frozenset[str] = CAPABLE) -> tuple[Agent, ...]:
+    return tuple(
+        Agent(
+            name=f"node-{n}",
+            role="node",
+            address=f"192.168.{n >> 8}.{n & 255}",
+            number=n + 1,
+            capabilities=capabilities,
+        )
+        for n in range(count)
+    )
+
+
+def gateways(count: int) -> tuple[Agent, ...]:
+    return tuple(
+        Agent(name=f"gw-{n}", role="gateway", address=f"10.0.255.{n + 1}", number=n, capabilities=CAPABLE)
+        for n in range(count)
+    )
+
+
+def facts(planned: PeerPlan, **more: object) -> PeerFacts:
+    ours, theirs = key(f"ours-{planned.name}"), key(f"theirs-{planned.name}")
+    given: dict[str, object] = {
+        "name": planned.name,
+        "number": planned.number,
+        "port": planned.port,
+        "networks": planned.open,
+        "public_key": ours.public,
+        "private_key": ours.private,
+        "peer_key": theirs.public,
+        "endpoint": "gw.example.org:51820",
+        **more,
+    }
+    return PeerFacts(**given)  # type: ignore[arg-type] # as the class has them
+
+
+def world(inputs: Sequence[PeerInput], *, own: Own = OWN, count: int = 2, whole: bool = True) -> World:
+    """All agents that can be linked, and the peers of this plan."""
+    planned = plan(own, inputs)
+    peers, _ = set_apart(facts(one, whole=whole, offloaded=Offloaded()) for one in planned.peers.values())
+    every = nodes(count)
+    return World(
+        own=tuple((kind, str(one)) for kind, one in own.networks),
+        nodes=every,
+        gateways=gateways(2),
+        active="gw-0",
+        pod_networks={one.name: (f"10.0.{one.number}.0/24",) for one in every},
+        peers=tuple(peers),
+        sources=external.sources(own),
+        protected=("10.96.0.1",),
+    )
+
+
+def alike(count: int) -> list[PeerInput]:
+    """So many peers with networks that are the same as ours."""
+    return [
+        PeerInput(
+            name=f"peer-{n}",
+            networks=(
+                (Kind.POD, span("10.0.0.0/16")),
+                (Kind.SERVICE, span("10.96.0.0/16")),
+                (Kind.POD, span("fd00:10::/56")),
+            ),
+        )
+        for n in range(count)
+    ]
