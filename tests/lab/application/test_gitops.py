@@ -5,6 +5,7 @@ The consumer's folder is isthmus and, beside it, what its users wrote; the provi
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,9 @@ class Side:
 
     def drift(self) -> str:
         """What `kubectl diff` shows."""
-        done = self.kubectl.result("diff", "--server-side", "--force-conflicts", "-k", str(self.folder), timeout=LONG)
+        # What was applied by the client is compared by the client: a change of sides is a change of the object.
+        flags = ["--server-side", "--force-conflicts"] if self.server_side else []
+        done = self.kubectl.result("diff", *flags, "-k", str(self.folder), timeout=LONG)
         assert done.returncode in (0, 1), done.stderr.decode()
         return done.stdout.decode()
 
@@ -125,11 +128,15 @@ def consumer_folder(folder: Path, kubeconfig: Path) -> None:
 
 
 @pytest.fixture
-def folders(lab: Lab, tmp_path: Path) -> dict[str, Path]:
+def folders(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Path]]:
     file = lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=tmp_path / "kubeconfig")
     consumer_folder(tmp_path / "consumer", file)
     provider_folder(tmp_path / "provider")
-    return {"consumer": tmp_path / "consumer", "provider": tmp_path / "provider"}
+    yield {"consumer": tmp_path / "consumer", "provider": tmp_path / "provider"}
+    # Nothing to do after a test that passed.
+    for name, part in (("consumer", "consumer/users"), ("consumer", "consumer"), ("provider", "provider")):
+        kubectl = admin(lab.clusters[name], "")
+        kubectl.result("delete", "--ignore-not-found", "-k", str(tmp_path / part), timeout=180)
 
 
 @pytest.mark.parametrize(
