@@ -52,6 +52,7 @@ class Record:
     at: float
     """time.time() of its arrival."""
     body: bytes
+    headers: http1.Headers
     status: int = 0
     """Of the answer passed on; 0 while there is none, or if there never was."""
     spoiled: bool = False
@@ -167,7 +168,7 @@ class ApiProxy:
         path, _, query = head.first[1].partition("?")
         request = Request(head.first[0], path, query)
         pieces = [] if head.upgrade else [piece async for piece in http1.body(reader, head, until_close=False)]
-        record = Record(request, time.time(), b"".join(pieces))
+        record = Record(request, time.time(), b"".join(pieces), head.headers)
         self.records.append(record)
         action = await self._choose(record)
         match action:
