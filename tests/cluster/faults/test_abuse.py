@@ -336,6 +336,9 @@ def test_a30_a33_what_a_provider_says_of_a_pod_is_checked_and_made_printable(spo
     assert [container["name"] for container in status["containerStatuses"]] == ["main"]
     assert status["containerStatuses"][0]["restartCount"] >= 2
     spoiled.provider_proxy.clear()
+    spoiled.set_remote_status("b", restarts=3)
+    spoiled.until_restarts("b", 3)
+    spoiled.check()
 
 
 def test_a33_the_providers_events_are_told_in_printable_text(spoiled: World) -> None:
