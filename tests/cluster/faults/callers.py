@@ -66,25 +66,36 @@ class Caller:
         ):
             yield connection
 
-    def ask(self, target: str, *, method: str = "GET", headers: Headers = (), more: bytes = b"") -> Reply:
-        """Send one request, and `more` behind it; read until the connection ends."""
+    def ask(self, target: str, *, method: str = "GET", headers: Headers = ()) -> Reply:
+        """Send one request; the answer to it."""
         lines = [f"{method} {target} HTTP/1.1", "Host: node", *(f"{key}: {value}" for key, value in headers)]
         if not headers:
             lines.append("Connection: close")
-        return self.send("\r\n".join([*lines, "", ""]).encode() + more)
+        return self.send("\r\n".join([*lines, "", ""]).encode(), to_the_end=False)
 
-    def send(self, raw: bytes) -> Reply:
-        """Send bytes; read until the connection ends. Status 0 if it ended without an answer."""
+    def send(self, raw: bytes, *, to_the_end: bool = True) -> Reply:
+        """Send bytes; read until the connection ends, or only the first answer. Status 0 if there was none."""
         received = bytearray()
         with suppress(ConnectionError), self.connected() as connection:
             connection.sendall(raw)
-            while piece := connection.recv(65536):
+            while (to_the_end or not _complete(bytes(received))) and (piece := connection.recv(65536)):
                 received += piece
-        head, _, body = bytes(received).partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        fields = (line.partition(": ") for line in lines)
-        status = int(first.split()[1]) if first else 0
-        return Reply(status, {key.lower(): value for key, _, value in fields}, body)
+        return _reply(bytes(received))
+
+
+def _reply(received: bytes) -> Reply:
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields = (line.partition(": ") for line in lines)
+    return Reply(int(first.split()[1]) if first else 0, {key.lower(): value for key, _, value in fields}, body)
+
+
+def _complete(received: bytes) -> bool:
+    """Whether an answer that says its length is there."""
+    if b"\r\n\r\n" not in received:
+        return False
+    reply = _reply(received)
+    return reply.status == 101 or len(reply.body) >= int(reply.headers.get("content-length", "1000000000"))
 
 
 def administrator(world: World) -> Caller:

@@ -13,6 +13,7 @@ from deploy import stack
 from deploy.lab.api import Api, StatusError
 from deploy.lab.cluster import LabCluster
 from deploy.lab.components.kwok import HOLD_ANNOTATION
+from deploy.lab.errors import LabError
 from deploy.lab.faults import Faults
 from deploy.lab.process import wait_until
 from deploy.lab.proxy import rules
@@ -168,7 +169,20 @@ class World:
             except (StatusError, OSError):
                 return False
 
-        wait_until(holds, what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
+        try:
+            wait_until(holds, what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
+        except LabError as error:
+            raise AssertionError(f"{error}\n{self._scene()}") from None
+
+    def _scene(self) -> str:
+        """What somebody needs to see who looks for the cause of a failure: both sides' pods, and the log's end."""
+        lines = []
+        for side, found in (("consumer", self.pods), ("provider", self.remotes)):
+            try:
+                lines += [f"{side}: {json.dumps(_without_noise(pod))}" for pod in found()]
+            except (StatusError, OSError) as error:
+                lines.append(f"{side}: {error}")
+        return "\n".join([*lines, self.node.unit.log_tail()])
 
     def until_phase(self, *names: str, phase: str = "Running", timeout: float = LONG) -> None:
         """Until the consumer's pods have this phase."""
@@ -311,6 +325,11 @@ def marks(node: stack.VirtualNode, proxies: dict[str, Proxy]) -> Marks:
         log=node.unit.log.stat().st_size,
         records={side: len(proxy.records) for side, proxy in proxies.items()},
     )
+
+
+def _without_noise(pod: Json) -> Json:
+    metadata = {key: value for key, value in pod["metadata"].items() if key != "managedFields"}
+    return {"metadata": metadata, "node": pod["spec"].get("nodeName"), "status": pod["status"]}
 
 
 def _pod_path(namespace: str, name: str, subresource: str) -> str:
