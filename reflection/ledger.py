@@ -8,7 +8,7 @@ catch up. It is memory only: after a restart complete lists take its place.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kube.objects import Object
 from kube.store import Key, Store
@@ -38,7 +38,7 @@ class Entry:
     removed: tuple[str, float] | None = None  # UID of the consumer's pod whose removal it accepted, and when
     reported: str = ""  # last problem told to the user, so that it is told once
     refused_generation: int = 0  # generation of the consumer's pod of which the provider refused a change
-    recreated: frozenset[str] = field(default_factory=frozenset)  # remote UIDs that were replaced
+    told: str = ""  # UID of the remote pod that is gone and whose last state was told
 
 
 class Ledger:

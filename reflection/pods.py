@@ -143,11 +143,37 @@ class PodReconciler:
             return await self._p.endings.end(pair.key, pair.origin, pair.pod, pair.context, remote)
         if remote is not None:
             return await self._keep_in_step(pair, remote)
+        if self._p.ledger.origin_is_behind(pair.key, pair.origin) or await self._tell_last(pair):
+            return Result(requeue_after=BLOCKED_RETRY)  # the consumer's watch wakes it before that
         if terminal(pair.pod):
             return None  # it ran to its end: never run it again
         return await self._start(pair)
 
-    # -- no remote pod yet
+    # -- no remote pod yet, or no more
+
+    async def _tell_last(self, pair: Pair) -> bool:
+        """Tell the last that was seen of a remote pod that is gone, if it went before that was told; False if it was.
+
+        Whether a pod may run again hangs on whether it ever ran and how it ended, so this has to be known first.
+        """
+        entry = self._p.ledger.peek(pair.key)
+        departed = entry.departed if entry is not None else None
+        if entry is None or departed is None or departed.metadata.uid == entry.told:
+            return False
+        told = False
+        if ownership.origin_uid(departed.metadata) == pair.origin.metadata.uid:
+            told = await self._tell(pair, decode_pod(departed), in_step=False)
+        entry.told = departed.metadata.uid
+        return told
+
+    async def _tell(self, pair: Pair, remote_pod: dict[str, Any], *, in_step: bool) -> bool:
+        """Give the consumer's pod the status that its remote pod's state means; False if it has that."""
+        if cut_short(pair.pod, remote_pod):
+            remote_pod["status"]["phase"] = "Running"  # the pod goes on: in a new remote pod, once this one is gone
+        wanted = forge_status.forge_status(
+            pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now(), in_step=in_step
+        )
+        return await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
 
     async def _start(self, pair: Pair) -> Result | None:
         try:
@@ -294,13 +320,8 @@ class PodReconciler:
         in_step = not self._p.ledger.remote_is_behind(pair.key, remote)
         if in_step and not terminal(pair.pod):
             in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
-        if cut_short(pair.pod, remote_pod):
-            remote_pod["status"]["phase"] = "Running"  # the pod goes on: in a new remote pod, once this one is gone
         if not self._p.ledger.origin_is_behind(pair.key, pair.origin):
-            wanted = forge_status.forge_status(
-                pair.pod, remote_pod, context=pair.context, now=self._p.contexts.now(), in_step=in_step
-            )
-            await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
+            await self._tell(pair, remote_pod, in_step=in_step)
         return None
 
     def _resume_tokens(self, pair: Pair) -> None:

@@ -4,6 +4,8 @@ import base64
 import itertools
 from math import inf
 
+import pytest
+
 from deploy.lab.proxy import rules
 from deploy.lab.proxy.rules import AlterEvents, Event
 from tests.cluster.faults.world import DELAY, MERGE, Json, World
@@ -68,6 +70,52 @@ def test_f27_deleted_by_hand_a_pod_that_must_not_restart_fails(spoiled: World) -
     pod = spoiled.pod("a")
     assert pod is not None
     assert pod["status"]["reason"] == "RemotePodLost"
+    assert len(spoiled.check().remotes_of(spoiled.uid("a"))) == 1
+
+
+@pytest.mark.parametrize(("policy", "phase", "lives"), [("Never", "Failed", 1), ("Always", "Running", 2)])
+def test_f27_i2_i4_lost_before_the_node_was_shown_that_it_ran(
+    spoiled: World, policy: str, phase: str, lives: int
+) -> None:
+    """The consumer has accepted that the pod runs; the node's watch is late to show that, as on a busy machine."""
+    spoiled.create("a", held=True, restartPolicy=policy)
+    spoiled.until_remote("a")
+    uid = spoiled.uid("a")
+    late: list[Event] = []
+
+    def hold_back(event: Event) -> list[Event]:
+        pod = event["object"]
+        if pod["metadata"].get("uid") != uid or pod["status"].get("phase") != "Running":
+            return [event]
+        late.append(event)
+        return []
+
+    spoiled.consumer_proxy.add(AlterEvents(hold_back), path="^/api/v1/pods$")
+    spoiled.set_remote_status("a")
+    spoiled.until(lambda: late, what="the event to be held back")
+    spoiled.provider.request("DELETE", spoiled.remote_path("a"))
+    spoiled.until(lambda: spoiled.history().remotes_of(uid)[0].ended < inf, what="the remote pod to be gone")
+    spoiled.running("after")  # the provider told of this one later, so by now the node has acted on the other
+    spoiled.consumer_proxy.clear()
+    for event in late:
+        spoiled.consumer_proxy.inject(event, path="/api/v1/pods")
+    spoiled.until(lambda: len(spoiled.history().remotes_of(uid)) == lives, what="its lives")
+    if lives > 1:
+        spoiled.until_remote("a")
+        spoiled.set_remote_status("a")
+        spoiled.until_restarts("a", 1)
+    spoiled.until_phase("a", phase=phase)
+    assert len(spoiled.check().remotes_of(uid)) == lives
+
+
+def test_f27_i2_a_pod_that_ended_and_was_deleted_at_once_is_not_run_again(spoiled: World) -> None:
+    spoiled.held_running("a", restartPolicy="OnFailure")
+    spoiled.node.unit.pause()
+    spoiled.set_remote_status("a", phase="Succeeded")
+    spoiled.provider.request("DELETE", spoiled.remote_path("a"))
+    spoiled.until(lambda: not spoiled.remote("a"), what="the remote pod to be gone")
+    spoiled.node.unit.resume()
+    spoiled.until_phase("a", phase="Succeeded")
     assert len(spoiled.check().remotes_of(spoiled.uid("a"))) == 1
 
 
