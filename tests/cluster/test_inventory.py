@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from deploy import stack
+from deploy.lab.components import kwok
 from deploy.lab.lab import Lab
 from tests import manifests as m
-from tests.kubectl import Kubectl, admin
+from tests.kubectl import Kubectl, admin, ready
 
 NODE = "counted"
 ANNOTATION = "offloading.isthmus.dev/largest-node"
@@ -17,18 +18,20 @@ ANNOTATION = "offloading.isthmus.dev/largest-node"
 
 @pytest.fixture(scope="module")
 def provider(lab: Lab) -> Iterator[Kubectl]:
-    """kubectl at the provider, where one of two nodes is of the pool `gold`."""
+    """kubectl at the provider, with a node of the pool `gold` that no other test uses."""
     stack.grant(lab.provider, consumer_id=NODE)
     kubectl = admin(lab.provider, "default")
     kubectl.run("apply", "-f", str(stack.RBAC / "provider-inventory.yaml"))
     role = "--clusterrole=isthmus-virtual-kubelet-inventory"
     kubectl.run("create", "clusterrolebinding", "inventory", role, f"--user={stack.provider_user(NODE)}")
-    first = kubectl.list("nodes")[0]["metadata"]["name"]
-    kubectl.run("label", "node", first, "pool=gold")
+    gold = kwok.node("gold")
+    gold["metadata"]["labels"]["pool"] = "gold"
+    kubectl.create(gold)
     try:
+        kubectl.wait_for("node", "gold", ready)
         yield kubectl
     finally:
-        kubectl.run("label", "node", first, "pool-")
+        kubectl.run("delete", "node", "gold")
         kubectl.run("delete", "clusterrolebinding", "inventory")
 
 
