@@ -65,13 +65,14 @@ class World:
             "caches": SimpleNamespace(ensure=lambda _: space),
             "references": SimpleNamespace(track=lambda *_, **__: True),
             "namespaces": SimpleNamespace(ensure=nothing, admits=lambda _: None),
-            "contexts": SimpleNamespace(of=lambda _: context, now=lambda: "2026-01-01T00:00:00Z"),
+            "contexts": SimpleNamespace(of=lambda _, **__: context, now=lambda: "2026-01-01T00:00:00Z"),
             "reports": SimpleNamespace(status=self._status, event=lambda *_, **__: None, notes=lambda *_: None),
             "ledger": self.ledger,
             "changer": None,
             "endings": None,
             "tokens": None,
             "claims": SimpleNamespace(ensure=nothing),
+            "gives_tokens": lambda *_: False,
         }
         return Parts(**parts)
 
