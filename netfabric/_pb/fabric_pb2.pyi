@@ -566,7 +566,9 @@ class Export(_message.Message):
     target: _builtins.str
     """What it is here; of the same length and family."""
     masquerade: _builtins.bool
-    """Packets to it get the gateway's address as source, for what has no route back."""
+    """Packets to it get the gateway's address as source, for what has no route back. Not at a gateway with two peers that
+    have the same `real` addresses.
+    """
     def __init__(
         self,
         *,

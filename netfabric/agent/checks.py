@@ -168,7 +168,12 @@ def _routes(desired: Desired) -> None:
 
 
 def _exports(desired: Desired) -> None:
+    zoned = any(one.overlaps(other) for one, other in combinations(desired.peers, 2))
     for index, export in enumerate(desired.exports):
+        if export.masquerade and zoned:
+            # The answer comes to the gateway's own address, which says nothing of the peer, so of the zone.
+            why = "can't be had at a gateway whose peers have the same addresses: give each of them one of its own"
+            raise InvalidStateError(f"exports[{index}].masquerade", why)
         if not any(within(export.shown, local) for local in desired.local_prefixes):
             raise InvalidStateError(f"exports[{index}].shown", f"{export.shown} is in none of local_prefixes")
         if any(overlap(export.target, prefix.seen) for peer in desired.peers for prefix in peer.prefixes):

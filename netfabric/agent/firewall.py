@@ -5,7 +5,7 @@ interface in a verdict map, an address by one lookup in a set or map. The chains
 them (a gateway's; a node has `input`, `clamp` and `keep` only):
 
     raw      prerouting -300   flows of peers with the same addresses are told apart by conntrack zone
-    mark     prerouting -150   addressed to a `seen` prefix: marked for the peer's routing table
+    mark     prerouting -150   addressed to a `seen` prefix, or an answer to a peer: marked for its routing table
     dnat     prerouting -100   `seen` -> `real` towards the peer; `shown` -> `target` from it
     input    input         0   what peers and strangers may ask of the gateway itself: next to nothing
     clamp    forward    -150   TCP's segment size is cut to what the way out takes
@@ -123,6 +123,7 @@ def _gateway(desired: Desired, objects: _Objects) -> None:
         if seen:
             number = lookup(version, "daddr", [[prefix(network), mark] for network, mark in seen])
             objects.rule("mark", {"mangle": {"key": {"meta": {"key": "mark"}}, "value": number}})
+    _mark_answers(by_link, objects)
     _dnat(desired, by_link, objects)
     _input(desired, by_link, objects)
     _clamp([link.name for link in desired.links], objects)
@@ -251,6 +252,24 @@ def _raw(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> No
         if seen:
             by_address = lookup(version, "daddr", seen)
             objects.rule("raw", {"mangle": {"key": {"ct": {"key": "zone"}}, "value": by_address}})
+
+
+def _mark_answers(by_link: Mapping[str, Peer], objects: _Objects) -> None:
+    """Answers to flows that a peer opened find back to it by their flow, whatever address its source was given here."""
+    if not by_link:
+        return
+    numbers = [[link, peer.number] for link, peer in sorted(by_link.items())]
+    opener = {"map": {"key": {"meta": {"key": "iifname"}}, "data": {"set": numbers}}}
+    mark = {"ct": {"key": "mark"}}
+    objects.rule("mark", _direction("original"), {"mangle": {"key": mark, "value": opener}})
+    elsewhere = {"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": {"set": sorted(by_link)}}}
+    known = {"match": {"op": "!=", "left": mark, "right": 0}}
+    answer = {"mangle": {"key": {"meta": {"key": "mark"}}, "value": mark}}
+    objects.rule("mark", elsewhere, _direction("reply"), known, answer)
+
+
+def _direction(name: str) -> Json:
+    return {"match": _equal({"ct": {"key": "direction"}}, name)}
 
 
 def _dnat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> None:
@@ -415,8 +434,7 @@ def state(name: str) -> Json:
 
 def answers() -> tuple[Json, Json, Json]:
     """Accept what answers a flow that was let through: the opener's direction is judged every time, not once."""
-    reply = {"match": _equal({"ct": {"key": "direction"}}, "reply")}
-    return reply, state("established"), {"accept": None}
+    return _direction("reply"), state("established"), {"accept": None}
 
 
 def errors() -> tuple[Json, Json]:

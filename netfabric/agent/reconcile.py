@@ -29,7 +29,8 @@ from netfabric.agent.wireguard import Report
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 5.0
+"""The kernel does not tell of every change: WireGuard's peers are looked at so often."""
 SETTLE_SECONDS = 0.05
 """Changes come in bursts: a pass waits for the rest of one."""
 MTU_SECONDS = 60.0
@@ -185,7 +186,7 @@ class Reconciler:
                 continue
             tunnel = next(t for t in self._tunnels if t.carries(link))
             try:
-                await tunnel.configure(link)
+                done.done += await tunnel.configure(link)
             except KernelError as error:
                 done.failed(f"links[{link.name}]", error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from typing import Protocol
@@ -19,7 +20,7 @@ from netfabric.agent import wireguard
 from netfabric.agent.errors import KernelError
 from netfabric.agent.kernel import KernelLink
 from netfabric.agent.model import Link, OverlayLink, ThirdPartyLink, WireGuardLink, WireGuardPeer
-from netfabric.agent.wireguard import Endpoint, Report
+from netfabric.agent.wireguard import Endpoint, PeerReport, Report
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +35,8 @@ class Tunnel(Protocol):
         """Whether a link is of this technology."""
         ...
 
-    async def configure(self, link: Link) -> None:
-        """Have the link as desired, its interface being there. Raises `KernelError`."""
+    async def configure(self, link: Link) -> bool:
+        """Have the link as desired, its interface being there; whether anything was to do. Raises `KernelError`."""
         ...
 
     def outer(self, link: Link) -> Iterable[Endpoint]:
@@ -50,6 +51,9 @@ class WireGuardTunnel:
         self._resolve = resolve or resolve_name
         self._told: dict[tuple[str, bytes], tuple[str, int] | None] = {}
         """Endpoint, as desired, that a peer of a link was last told."""
+        self._heard: dict[tuple[str, bytes], PeerReport] = {}
+        """As a peer was when it was last found to have sent something."""
+        self._heard_at: dict[tuple[str, bytes], float] = {}
         self.reports: dict[str, Report] = {}
         """By link, as of the last `configure` or `refresh`."""
 
@@ -57,7 +61,7 @@ class WireGuardTunnel:
         """WireGuard links."""
         return isinstance(link.kind, WireGuardLink)
 
-    async def configure(self, link: Link) -> None:
+    async def configure(self, link: Link) -> bool:
         """Keys, port and peers."""
         assert isinstance(link.kind, WireGuardLink)
         secret = wireguard.secrets(link.kind)
@@ -82,6 +86,7 @@ class WireGuardTunnel:
         self.reports[link.name] = present
         if unresolved:
             raise KernelError("EndpointUnresolved", "; ".join(unresolved))
+        return text is not None
 
     async def _endpoint(self, link: str, peer: WireGuardPeer, present: Report) -> Endpoint | None:
         """The endpoint to tell, None to leave it as it is."""
@@ -90,12 +95,20 @@ class WireGuardTunnel:
         known = present.peers.get(peer.public_key)
         told = self._told.get((link, peer.public_key), peer.endpoint)
         settled = known is not None and known.endpoint is not None and told == peer.endpoint
-        if settled and known is not None and not wireguard.is_silent(known, now=wireguard.now()):
+        if known is not None and settled and not self._is_silent((link, peer.public_key), known):
             return None
         found = await self._resolve(*peer.endpoint)
         if known is not None and known.endpoint in found:
             return None
         return found[0]
+
+    def _is_silent(self, key: tuple[str, bytes], now: PeerReport) -> bool:
+        """Whether a peer has left unanswered for a while what was sent to it."""
+        before, clock = self._heard.get(key), time.monotonic()
+        if before is None or now.received != before.received or now.sent == before.sent:
+            self._heard[key], self._heard_at[key] = now, clock
+            return False
+        return clock - self._heard_at[key] > wireguard.SILENT_SECONDS
 
     async def refresh(self, names: Iterable[str]) -> None:
         """Read the reports of these interfaces anew; of no others any are kept. Raises `KernelError`."""
@@ -114,8 +127,9 @@ class OverlayTunnel:
         """Overlay links."""
         return isinstance(link.kind, OverlayLink)
 
-    async def configure(self, link: Link) -> None:
+    async def configure(self, link: Link) -> bool:
         """Nothing: the interface is all there is."""
+        return False
 
     def outer(self, link: Link) -> Iterable[Endpoint]:
         """The far end."""
@@ -130,8 +144,9 @@ class ThirdPartyTunnel:
         """Third parties' links."""
         return isinstance(link.kind, ThirdPartyLink)
 
-    async def configure(self, link: Link) -> None:
+    async def configure(self, link: Link) -> bool:
         """Nothing: it is not ours."""
+        return False
 
     def outer(self, link: Link) -> Iterable[Endpoint]:
         """Nobody knows."""

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -22,8 +21,8 @@ from netfabric.agent.model import Address, Key, Network, WireGuardLink, WireGuar
 
 USERSPACE = "wireguard-go"
 SOCKETS = Path("/var/run/wireguard")
-SILENT_SECONDS = 25.0
-"""After so long without a handshake or a byte an endpoint is resolved and told again; a session rekeys in 120 s."""
+SILENT_SECONDS = 15.0
+"""After so long without an answer to what was sent an endpoint's name is resolved again."""
 _START_SECONDS = 10.0
 
 Endpoint = tuple[Address, int]
@@ -136,11 +135,6 @@ def _digest(secret: bytes) -> str:
     return hashlib.sha256(secret).hexdigest()
 
 
-def is_silent(peer: PeerReport, *, now: float) -> bool:
-    """Whether a peer was not heard for so long that its address may have changed."""
-    return now - peer.handshake > 180 + SILENT_SECONDS
-
-
 def configuration(
     link: WireGuardLink, secret: Secrets, present: Report, *, tell: Mapping[bytes, Endpoint]
 ) -> str | None:
@@ -191,8 +185,3 @@ def endpoint_text(endpoint: Endpoint) -> str:
 async def configure(name: str, text: str) -> None:
     """Give an interface a configuration. Raises `KernelError`."""
     await programs.run(["wg", "syncconf", name, "/dev/stdin"], stdin=text, reason="WireGuardRefused")
-
-
-def now() -> float:
-    """The clock of handshakes."""
-    return time.time()

@@ -86,7 +86,7 @@ def stream(host: str, port: int) -> None:
     count, longest, error = 0, 0.0, ""
     try:
         with socket.create_connection((host, port), timeout=5) as connection:
-            connection.settimeout(30)
+            connection.settimeout(120)
             sys.stdout.write("ready\n")
             sys.stdout.flush()
             before = time.monotonic()

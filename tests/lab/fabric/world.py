@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ _CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),
     # An agent that is only starting is tried again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 
@@ -56,6 +55,20 @@ def keypair() -> tuple[bytes, bytes]:
     """(private, public) WireGuard key."""
     key = X25519PrivateKey.generate()
     return key.private_bytes_raw(), key.public_key().public_bytes_raw()
+
+
+@contextmanager
+def serving(place: Place, port: int) -> Iterator[None]:
+    """An echo server in a place."""
+    server = place.start([sys.executable, TRAFFIC, "serve", str(port)])
+    assert server.stdout is not None
+    try:
+        assert server.stdout.readline() == "ready\n"
+        yield
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 class AgentProcess:
@@ -105,6 +118,10 @@ class AgentProcess:
     def channel(self) -> grpc.Channel:
         """To the agent, to be closed by the caller."""
         return grpc.insecure_channel(self.address, options=_CHANNEL)
+
+    def stub(self, channel: grpc.Channel) -> fabric_pb2_grpc.FabricAgentStub:
+        """Calls over a channel."""
+        return fabric_pb2_grpc.FabricAgentStub(channel)
 
     def apply(self, state: pb.DesiredState, *, clean: bool = True) -> pb.AppliedState:
         """Have it apply a state under the next generation."""
@@ -188,7 +205,7 @@ class World:
         self.folder = folder
         self.west = self._cluster("west")
         self.east = self._cluster("east")
-        self._servers: list[subprocess.Popen[str]] = []
+        self._servers = ExitStack()
 
     @property
     def clusters(self) -> tuple[Cluster, Cluster]:
@@ -209,10 +226,7 @@ class World:
         # Only the west can dial: its packets leave under the router's address.
         self.router.run(["nft", "-f", "-"], stdin=_NAT)
         for cluster in self.clusters:
-            server = cluster.pod.start(cluster.traffic("serve", PORT))
-            self._servers.append(server)
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
+            self._servers.enter_context(serving(cluster.pod, PORT))
             for role in ("gateway", "node"):
                 place = getattr(cluster, role)
                 cluster.agents[role] = agent = AgentProcess(place, role=role, folder=self.folder)
@@ -229,11 +243,7 @@ class World:
             for agent in cluster.agents.values():
                 if agent.process is not None:
                     agent.kill()
-        for server in self._servers:
-            server.kill()
-            server.wait()
-            if server.stdout is not None:
-                server.stdout.close()
+        self._servers.close()
         for place in self.places:
             place.close()
 

@@ -1,0 +1,36 @@
+"""Whatever somebody removes or adds behind the agent's back is put right, within seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.fabric.places import wait
+from tests.lab.fabric.world import World
+
+DAMAGE = {
+    "table": ("gateway", "nft flush table inet isthmus"),
+    "no-table": ("gateway", "nft delete table inet isthmus"),
+    "rule": ("gateway", "nft add rule inet isthmus from_7 accept"),
+    "route": ("gateway", "ip route del table 7300007 default dev wg-east"),
+    "inside-route": ("gateway", "ip route del 10.244.1.0/24"),
+    "lookup": ("gateway", "ip rule del pref 7300 table 7300007"),
+    "wireguard": ("gateway", "ip link del wg-east"),
+    "wireguard-peer": ("gateway", "sh -c 'wg set wg-east peer $(wg show wg-east peers) remove'"),
+    "wireguard-down": ("gateway", "ip link set wg-east down"),
+    "address": ("gateway", "ip address del 169.254.20.1/30 dev un-1"),
+    "node-link": ("node", "ip link del un-gw"),
+    "node-route": ("node", "ip route del 10.71.0.0/16"),
+    "node-table": ("node", "nft delete table inet isthmus"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_drift_is_put_right(world: World, damage: str) -> None:
+    role, command = DAMAGE[damage]
+    agent = world.west.agents[role]
+    before = agent.watch().applied.repairs
+    agent.place.run(["sh", "-c", command])
+    # Two seconds are what it takes; this machine may be busy with other things.
+    wait(lambda: agent.watch().applied.repairs > before, what="the repair", timeout=40)
+    world.await_connected(timeout=40)
+    assert not agent.watch().applied.problems

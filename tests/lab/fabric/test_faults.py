@@ -1,0 +1,284 @@
+"""What goes wrong, and what becomes of it: nothing that runs is interrupted, and what was removed comes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netfabric._pb import fabric_pb2 as pb
+from tests.lab.fabric.places import wait
+from tests.lab.fabric.world import (
+    POD,
+    PODS,
+    PODS6,
+    PORT,
+    PROBES,
+    WIREGUARD,
+    AgentProcess,
+    Cluster,
+    World,
+    keypair,
+    serving,
+)
+
+
+@pytest.fixture(autouse=True)
+def restored(world: World) -> Iterator[None]:
+    """Every test finds and leaves both clusters connected, as they were first told."""
+    yield
+    for cluster in world.clusters:
+        cluster.gateway_agent.apply(world.gateway_state(cluster))
+        cluster.node_agent.apply(world.node_state(cluster))
+    world.await_connected(timeout=40)
+
+
+def _kernel(agent: AgentProcess) -> str:
+    """Interfaces with their numbers, rules, and the firewall with its handles: made anew, they would be others."""
+    return agent.place.run(["sh", "-c", "ip -o link; ip rule; nft -a list table inet isthmus | grep handle"])
+
+
+def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(world: World) -> None:
+    agents = [world.west.gateway_agent, world.west.node_agent]
+    kernel = [
+        (a, a.place.run(["sh", "-c", "ip -o link; ip rule; nft -a list table inet isthmus | grep handle"]))
+        for a in agents
+    ]
+    with world.stream(world.west) as stream:
+        for agent in agents:
+            agent.kill()
+        assert world.connected()
+        for agent in agents:
+            agent.start()
+        for agent in agents:
+            agent.ready()
+            # It has its state from disk: the controller may be away.
+            wait(lambda agent=agent: agent.watch().applied.generation, what="the kept state")  # type: ignore[misc]
+        for agent, before in kernel:
+            state = agent.watch()
+            assert (state.applied.repairs, list(state.applied.problems)) == (0, [])
+            assert _kernel(agent) == before
+    assert not stream["error"]
+    assert stream["count"] > 10
+
+
+def test_f34_an_underlay_that_is_cut_and_healed(world: World) -> None:
+    def passing() -> bool:
+        (probe,) = world.west.gateway_agent.watch().probes
+        return probe.passing
+
+    wait(passing, what="the probe to pass")
+    with world.stream(world.west) as stream:
+        world.router.ip("link set to-east down")
+        wait(lambda: not passing(), what="the probe to fail")
+        world.router.ip("link set to-east up")
+        wait(passing, what="the probe to pass again", timeout=30)
+        world.await_connected()
+    assert not stream["error"]
+
+
+def test_a_key_is_rotated_under_a_stream(world: World) -> None:
+    west, east = world.clusters
+    old, west.keys = west.keys, keypair()
+    try:
+        with world.stream(west) as stream:
+            before = [p.public_key for p in east.gateway_agent.watch().links[0].wireguard_peers]
+            east.gateway_agent.apply(world.gateway_state(east))
+            west.gateway_agent.apply(world.gateway_state(west))
+            world.await_connected()
+            after = [p.public_key for p in east.gateway_agent.watch().links[0].wireguard_peers]
+        assert (before, after) == ([old[1]], [west.keys[1]])
+        assert not stream["error"]
+    finally:
+        west.keys = old
+
+
+def test_f33_an_endpoint_that_moves(world: World) -> None:
+    west, east = world.clusters
+    with world.stream(west) as stream:
+        east.gateway.ip(
+            "address del 10.0.2.2/24 dev wan", "address add 10.0.2.9/24 dev wan", "route replace default via 10.0.2.1"
+        )
+        try:
+            state = west.gateway_agent.change()
+            state.links[0].wireguard.peers[0].endpoint = f"10.0.2.9:{WIREGUARD}"
+            west.gateway_agent.apply(state)
+            world.await_connected()
+            (peer,) = west.gateway_agent.watch().links[0].wireguard_peers
+            assert peer.endpoint == f"10.0.2.9:{WIREGUARD}"
+        finally:
+            east.gateway.ip(
+                "address del 10.0.2.9/24 dev wan",
+                "address add 10.0.2.2/24 dev wan",
+                "route replace default via 10.0.2.1",
+            )
+    assert not stream["error"]
+
+
+def test_f33_a_name_that_gets_another_address_is_resolved_again(world: World, tmp_path: Path) -> None:
+    west, east = world.clusters
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.0.2.2 east.example\n")
+    west.gateway.run(["mount", "--bind", hosts, "/etc/hosts"])
+    try:
+        state = west.gateway_agent.change()
+        state.links[0].wireguard.peers[0].endpoint = f"east.example:{WIREGUARD}"
+        west.gateway_agent.apply(state)
+        world.await_connected()
+        with world.stream(west) as stream:
+            hosts.write_text("10.0.2.9 east.example\n")
+            east.gateway.ip(
+                "address del 10.0.2.2/24 dev wan",
+                "address add 10.0.2.9/24 dev wan",
+                "route replace default via 10.0.2.1",
+            )
+            world.await_connected(timeout=90)
+        assert not stream["error"]
+    finally:
+        west.gateway.run(["umount", "/etc/hosts"])
+        east.gateway.ip(
+            "address del 10.0.2.9/24 dev wan",
+            "address add 10.0.2.2/24 dev wan",
+            "route replace default via 10.0.2.1",
+        )
+
+
+def test_f34_no_packet_size_is_lost_on_a_narrow_path(world: World) -> None:
+    try:
+        world.router.ip("link set to-east mtu 1280")
+        world.east.gateway.ip("link set wan mtu 1280")
+        for cluster in world.clusters:
+            for size in (64, 1172, 1250, 1300, 1372, 1400, 4000):
+                # The first may be the one that is answered by "too big".
+                assert cluster.pings(cluster.remote, size=size, count=3), size
+            for address in (cluster.remote, cluster.remote6):
+                assert cluster.pod.run(cluster.traffic("tcp", address, PORT, 500_000)).strip() == "500000"
+        assert world.west.pod.run(world.west.traffic("udp", world.west.remote, PORT, 4000)).strip() == "4000"
+    finally:
+        world.router.ip("link set to-east mtu 1500")
+        world.east.gateway.ip("link set wan mtu 1500")
+
+
+def test_a_sender_that_forbids_fragments_is_told_what_fits(world: World) -> None:
+    """A pod's packet that is too large for the tunnel: the gateway says so, in the pod's own terms."""
+    pod = world.west.pod
+    assert not world.west.pings(world.west.remote, size=1400, fragment=False)
+    assert "mtu" in pod.run(["ip", "route", "get", world.west.remote])
+    request = pb.ProbeRequest(address="169.254.18.2", port=PROBES, path_mtu=True)
+    with world.west.gateway_agent.channel() as channel:
+        result = world.west.gateway_agent.stub(channel).Probe(request, timeout=30)
+    (link,) = (link for link in world.west.gateway_agent.watch().links if link.name == "wg-east")
+    assert (result.passing, result.path_mtu) == (True, link.mtu)
+
+
+def test_reconfigurations_do_not_disturb_a_stream(world: World) -> None:
+    agent, node = world.west.gateway_agent, world.west.node_agent
+    with world.stream(world.west) as stream, world.stream(world.east) as back:
+        for number in range(50):
+            state = world.gateway_state(world.west)
+            state.peers[0].policy.unreachable.append(f"10.244.{number + 2}.0/24")
+            state.exports.add(shown=f"10.244.200.{number + 1}/32", target=f"10.0.1.{number + 1}/32", masquerade=True)
+            state.links[0].wireguard.peers[0].allowed_ips.append(f"10.50.{number}.0/24")
+            if number % 2:
+                state.peers[0].prefixes.add(real=f"10.60.{number}.0/24", seen=f"10.70.{number}.0/24")
+            agent.apply(state)
+            if number % 10 == 0:
+                told = world.node_state(world.west)
+                told.routes.add(prefix=f"10.70.{number}.0/24", link="un-gw", via="169.254.20.1")
+                node.apply(told)
+    assert (stream["error"], back["error"]) == ("", "")
+    assert min(stream["count"], back["count"]) > 50
+
+
+def test_a40_a_spoofed_source_is_dropped_and_counted(world: World) -> None:
+    west, east = world.clusters
+    east.pod.ip("address add 10.99.0.1/32 dev eth0")
+    east.node.ip("route add 10.99.0.1/32 dev to-pod")
+    try:
+        spoof = ["ping", "-q", "-c", "2", "-i", "0.2", "-W", "1", "-I", "10.99.0.1", east.remote]
+        # The peer's own gateway is of no help here: it is the hostile one.
+        state = world.gateway_state(east)
+        state.peers[0].policy.openers.append("10.99.0.0/24")
+        east.gateway_agent.apply(state)
+        told = world.node_state(east)
+        told.keep_sources.append("10.99.0.0/24")
+        east.node_agent.apply(told)
+        before = _received(west)
+        assert not east.pod.succeeds(spoof)
+        assert west.gateway_agent.dropped("spoofed") == 0, "WireGuard itself must drop it"
+        # And were WireGuard told to let it in, the firewall would not.
+        loose = world.gateway_state(west)
+        loose.links[0].wireguard.peers[0].allowed_ips.append("10.99.0.0/24")
+        west.gateway_agent.apply(loose)
+        assert not east.pod.succeeds(spoof)
+        assert west.gateway_agent.dropped("spoofed") >= 2
+        assert _received(west) == before
+        counters = {(c.name, c.peer): c.packets for c in _fresh(west.gateway_agent).counters}
+        assert counters["dropped-spoofed", "east"] >= 2
+    finally:
+        east.pod.ip("address del 10.99.0.1/32 dev eth0")
+
+
+def _received(cluster: Cluster) -> str:
+    """Number of ICMP messages that the pod has got."""
+    return cluster.pod.run(["sh", "-c", "grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f 2"])
+
+
+def _fresh(agent: AgentProcess) -> pb.AgentState:
+    wait(lambda: any(c.packets for c in agent.watch().counters), what="counters to be read")
+    return agent.watch()
+
+
+def test_a40_an_overlay_packet_from_a_stranger_is_dropped_and_counted(world: World) -> None:
+    node, agent = world.west.node, world.west.gateway_agent
+    before = agent.dropped("underlay")
+    node.ip("address add 10.9.0.66/24 dev cni")
+    try:
+        send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('10.9.0.66', 0)); "
+        send += "s.sendto(bytes([8, 0, 0, 0, 0, 0, 101, 0]) + bytes(60), ('10.9.0.1', 6091))"
+        node.run([sys.executable, "-c", send])
+        wait(lambda: agent.dropped("underlay") > before, what="the packet to be dropped")
+    finally:
+        node.ip("address del 10.9.0.66/24 dev cni")
+
+
+def test_policy_decides_who_may_open_flows_and_not_who_may_answer(world: World) -> None:
+    west, east = world.clusters
+    state = world.gateway_state(west)
+    state.peers[0].policy.CopyFrom(pb.Policy(openers=[PODS, PODS6]))
+    west.gateway_agent.apply(state)
+    assert west.pings(west.remote)
+    assert not east.pings(east.remote)
+    assert west.gateway_agent.dropped("policy") >= 1
+    state.peers[0].policy.CopyFrom(pb.Policy(reachable=[f"{POD}/32"], unreachable=[f"{POD}/32"], openers=[PODS]))
+    west.gateway_agent.apply(state)
+    assert not east.pings(east.remote)
+    assert not west.pings(west.remote)
+
+
+def test_a_peer_reaches_nothing_of_the_gateway_itself(world: World) -> None:
+    west, east = world.clusters
+    with serving(west.gateway, 7999):
+        assert not east.gateway.succeeds(east.traffic("tcp", "169.254.18.1", 7999, 10))
+        assert west.gateway_agent.dropped("input") >= 1
+
+
+def test_the_source_of_a_client_is_kept(world: World) -> None:
+    """The CNI of both nodes masquerades all that leaves; the peer's pod still sees which pod asks."""
+    seen = world.west.pod.run(world.west.traffic("peer", world.west.remote, PORT)).strip()
+    assert seen == "10.72.1.5"
+    seen = world.west.pod.run(world.west.traffic("peer", world.west.remote6, PORT)).strip()
+    assert seen == "fd72:0:0:1::5"
+
+
+def test_an_address_outside_the_cluster_is_exported(world: World) -> None:
+    west, east = world.clusters
+    with serving(world.router, PORT):
+        state = world.gateway_state(west)
+        state.exports.add(shown="10.244.255.7/32", target="10.0.1.1/32", masquerade=True)
+        state.peers[0].policy.reachable.append("10.0.1.1/32")
+        west.gateway_agent.apply(state)
+        address = "10.72.255.7"
+        assert east.pod.run(east.traffic("peer", address, PORT)).strip() == "10.0.1.2"
