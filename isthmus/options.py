@@ -50,6 +50,13 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
         str,
         Meta(description="short name of the provider; virtual nodes with the same one share it; empty: the node's own"),
     ] = ""
+    network_peering: Annotated[
+        str,
+        Meta(
+            description="NetworkPeering of the consumer with the provider, by whose plan addresses are translated; "
+            "empty: the network is flat"
+        ),
+    ] = ""
     election_namespace: Annotated[
         str,
         Meta(

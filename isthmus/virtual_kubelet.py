@@ -25,6 +25,7 @@ from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
 from isthmus.locator import Locator
 from isthmus.options import Options, OptionsError, host_port, pairs
+from isthmus.peered import Peered
 from isthmus.placement import Placement
 from kube import config, kubeconfig
 from kube.client import Client
@@ -125,9 +126,9 @@ def build(
     registry: prometheus_client.CollectorRegistry,
     addresses: Addresses | None = None,
 ) -> Supervisor:
-    """Wire all parts of one virtual node. Without `addresses` the network is flat."""
-    addresses = addresses or Flat()
+    """Wire all parts of one virtual node. Without `addresses` they are as --network-peering says."""
     supervisor = Supervisor()
+    addresses = addresses or _translation(supervisor, options, consumer=consumer, registry=registry)
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     declared = _declared(options, consumer=consumer, registry=registry)
     offloading = Offloading(
@@ -180,6 +181,17 @@ def build(
         registry=registry,
     )
     return supervisor
+
+
+def _translation(
+    supervisor: Supervisor, options: Options, *, consumer: Client, registry: prometheus_client.CollectorRegistry
+) -> Addresses:
+    if not options.network_peering:
+        return Flat()
+    peered = Peered(consumer, peering=options.network_peering, registry=registry)
+    # No status is written before the plan is known: addresses would vanish for a moment at each start.
+    supervisor.add("network peering", peered.run, stage=Stage.CACHES, ready=peered.ready)
+    return peered
 
 
 def _add_health(supervisor: Supervisor, options: Options, *, registry: prometheus_client.CollectorRegistry) -> None:

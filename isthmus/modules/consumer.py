@@ -103,6 +103,7 @@ async def _virtual_node_settings(parts: Parts) -> VirtualNodeSettings:
         server=options.api_server or access.server,
         ca=credentials.authority,
         declared=True,
+        networked="network" in options.module,
         election_namespace=f"isthmus-{options.consumer_id}",
         kinds=_kinds(options.reflect_kinds),
     )

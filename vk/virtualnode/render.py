@@ -28,6 +28,7 @@ def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
         **dict(settings.options),
         "node-name": node.node,
         "provider": spec.provider,
+        "network-peering": spec.provider if settings.networked else "",
         "namespaces-from-objects": settings.declared,
         "reflect-kinds": _KINDS_FILE if settings.declared else "",
         "kinds-election-namespace": settings.election_namespace if settings.declared else "",

@@ -28,6 +28,8 @@ class VirtualNodeSettings:
     """URL of this cluster's API server as pods reach it."""
     ca: bytes = field(repr=False)
     """CA of that server, PEM."""
+    networked: bool = False
+    """Whether a provider's addresses are translated by the NetworkPeering of its name."""
     declared: bool = False
     """Whether NamespaceOffloadings say which namespaces go where; else pods of every namespace do."""
     election_namespace: str = ""
