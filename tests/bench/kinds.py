@@ -138,17 +138,25 @@ async def _idle(both: Both, case: Case, settings: BenchSettings) -> list[tuple[f
 async def _loaded(both: Both, case: Case, settings: BenchSettings) -> list[tuple[float, float]]:
     """So many changes a second for a while, whether or not the last ones have been shown."""
     names = _names(case, settings.objects)
+    # One change of an object at a time: of two at once the older one might be the last.
+    turns = {name: asyncio.Lock() for name in names}
     sent: list[tuple[str, int, float]] = []
-    async with both.watching(case) as (here, there), asyncio.TaskGroup() as group:
-        start = time.monotonic()
-        for number in range(int(settings.rate * settings.load_seconds)):
-            await asyncio.sleep(max(0.0, start + number / settings.rate - time.monotonic()))
-            name, mark = names[number % len(names)], time.monotonic_ns()
+
+    async def change(name: str) -> None:
+        async with turns[name]:
+            mark = time.monotonic_ns()
             sent.append((name, mark, time.monotonic()))
-            group.create_task(both.mark(case.kind.resource, name, mark))
+            await both.mark(case.kind.resource, name, mark)
+
+    async with both.watching(case) as (here, there):
+        start = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for number in range(settings.rate * settings.load_seconds):
+                await asyncio.sleep(max(0.0, start + number / settings.rate - time.monotonic()))
+                group.create_task(change(names[number % len(names)]))
         for marks in (here, there):
             await marks.until(
-                lambda m=marks: all(m.when(name, mark) is not None for name, mark, _ in sent[-len(names) :]),  # type: ignore[misc]
+                lambda m=marks: all(m.when(name, mark) is not None for name, mark, _ in sent),  # type: ignore[misc]
                 what="the last changes",
             )
     return [((here.when(n, m) or 0) - began, (there.when(n, m) or 0) - began) for n, m, began in sent]
