@@ -17,6 +17,7 @@ USAGE = """usage: isthmus COMMAND [options]
 commands:
   virtual-kubelet   run one virtual node
   manager           run what turns isthmus' objects into virtual nodes or consumers' pods; one Deployment in a cluster
+  peer              print what a provider has to apply to let us in, or do it on both sides
   fabric-agent      have the network that the fabric's controller wants on this machine or in this pod
   fabric-agent status
                     tell what a running fabric-agent has, measures and misses
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_virtual_kubelet(given[1:]))
     if command == "manager":
         sys.exit(_manager(given[1:]))
+    if command == "peer":
+        sys.exit(_peer(given[1:]))
     if command == "fabric-agent":
         sys.exit(_fabric_agent(given[1:]))
     if command == "dns":
@@ -62,6 +65,13 @@ def _manager(arguments: Sequence[str]) -> int:
 
     purpose = "Run what turns isthmus' objects into virtual nodes, or into consumers' pods."
     return _run(arguments, ManagerOptions, manager.run, command="manager", purpose=purpose)
+
+
+def _peer(arguments: Sequence[str]) -> int:
+    from isthmus import peer  # noqa: PLC0415 - as above
+
+    purpose = "Print the Tenant that a provider has to apply to let this cluster in, or do all on both sides."
+    return _run(arguments, peer.PeerOptions, peer.run, command="peer", purpose=purpose)
 
 
 def _fabric_agent(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import uuid
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.kubectl import Kubectl
 Json = dict[str, Any]
 
 CONSUMER_ID = "shop"
-LONG = 60.0
+LONG = 120.0
 _HERE = Path(__file__).parent
 
 
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test pays for the lab."""
     for item in items:
         if _HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
@@ -141,8 +142,6 @@ class Peering:
 
 
 def given(admin: Kubectl, encoded: str, path: Path, namespace: str) -> Kubectl:
-    import base64  # noqa: PLC0415
-
     path.write_bytes(base64.b64decode(encoded))
     return Kubectl(admin.binary, path, namespace)
 

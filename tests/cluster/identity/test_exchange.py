@@ -1,8 +1,13 @@
 """Peering by exchanging files: nothing but `kubectl apply` on both sides."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
+from deploy.lab.lab import Lab
+from deploy.lab.paths import ROOT
 from tests.cluster.identity.conftest import Peering, condition
 from tests.kubectl import KubectlError, eventually
 
@@ -49,3 +54,14 @@ def test_another_cluster_cannot_take_the_same_id(peering: Peering) -> None:
     other["spec"]["clusterID"] = "00000000-0000-0000-0000-000000000000"
     with pytest.raises(KubectlError, match="clusterID cannot be changed"):
         peering.provider.apply(other)
+
+
+def test_isthmus_peer_does_both_sides_in_one_line(lab: Lab, peering: Peering) -> None:
+    command = [sys.executable, "-m", "isthmus", "peer", f"--name={peering.name}"]
+    command.append(f"--kubeconfig={lab.consumer.admin_kubeconfig}")
+    asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT)
+    assert yaml.safe_load(asked.stdout)["kind"] == "Tenant"
+    command.append(f"--provider-kubeconfig={lab.provider.admin_kubeconfig}")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240, cwd=ROOT)
+    assert f"provider-{peering.name}" in done.stderr
+    assert peering.ready()["status"]["tenant"] == asked.stdout
