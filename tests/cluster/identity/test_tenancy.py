@@ -1,0 +1,87 @@
+"""A tenant at work: its quota where ShadowPods become Pods, its namespaces, and two tenants apart."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.cluster.identity.conftest import LONG, Peering
+from tests.kubectl import Kubectl, KubectlError, eventually
+
+Json = dict[str, Any]
+OFFLOADING = "offloading.isthmus.dev/v1alpha1"
+PODS = 8
+
+
+def namespace_map(name: str) -> Json:
+    return {
+        "apiVersion": OFFLOADING,
+        "kind": "NamespaceMap",
+        "metadata": {"name": name},
+        "spec": {"namespaceMapping": "DefaultName"},
+    }
+
+
+def shadow(name: str, cpu: str) -> Json:
+    container = {"name": "main", "image": "none:1", "resources": {"requests": {"cpu": cpu}}}
+    return {
+        "apiVersion": OFFLOADING,
+        "kind": "ShadowPod",
+        "metadata": {"name": name},
+        "spec": {"deletionGracePeriodSeconds": 0, "pod": {"spec": {"containers": [container]}}},
+    }
+
+
+def entered(peering: Peering, **limits: Any) -> Kubectl:
+    """The consumer's credential in a namespace that it was given, with these limits."""
+    peering.exchange()
+    tenant = peering.provider.get("tenant", "shop")
+    peering.provider.apply({**tenant, "spec": {**tenant["spec"], **limits}, "metadata": {"name": "shop"}})
+    desk = peering.credential()
+    eventually(lambda: desk.create(namespace_map("app")), what="a NamespaceMap to be made", timeout=LONG)
+    found = desk.wait_for(
+        "namespacemap", "app", lambda it: it["status"]["conditions"][0]["status"] == "True", timeout=LONG
+    )
+    made = replace(desk, namespace=found["status"]["namespace"])
+    eventually(lambda: made.run("get", "shadowpods") is not None, what="rights there", timeout=LONG)
+    admin = replace(peering.provider, namespace=made.namespace)
+    admin.wait_for("serviceaccount", "default", timeout=LONG)
+    return made
+
+
+def accepted(found: Json) -> str:
+    conditions = found.get("status", {}).get("conditions", [])
+    return next((one["status"] for one in conditions if one["type"] == "Accepted"), "")
+
+
+def test_a26_pods_that_are_asked_for_at_once_do_not_exceed_the_quota_and_go_with_the_tenant(peering: Peering) -> None:
+    own = entered(peering, resources={"cpu": "3"})
+    own.apply(*(shadow(f"p-{i}", "1") for i in range(PODS)))
+    decided = eventually(
+        lambda: [it for it in own.list("shadowpods") if accepted(it)] if all_decided(own) else [],
+        what="each to be decided",
+        timeout=LONG,
+    )
+    assert len([it for it in decided if accepted(it) == "True"]) == 3
+    refused = next(it for it in decided if accepted(it) == "False")
+    assert refused["status"]["reason"] == "QuotaExceeded"
+    assert "cpu: the pod wants 1, 3 of 3 are in use" in refused["status"]["message"]
+    admin = replace(peering.provider, namespace=own.namespace)
+    assert len(admin.list("pods")) == 3
+    peering.provider.run("delete", "tenant", "shop", "--timeout=100s", timeout=120)
+    assert not peering.provider.exists("namespace", own.namespace)
+
+
+def all_decided(own: Kubectl) -> bool:
+    return all(accepted(it) for it in own.list("shadowpods"))
+
+
+def test_a_namespace_that_the_tenant_may_not_have_is_refused(peering: Peering) -> None:
+    own = entered(peering, namespaces=["app-*"])
+    assert own.namespace == "app-shop"
+    desk = peering.credential()
+    desk.create(namespace_map("web"))
+    found = desk.wait_for("namespacemap", "web", lambda it: it["status"]["conditions"][0]["reason"] == "Denied")
+    assert "is not what the provider allows (app-*)" in found["status"]["conditions"][0]["message"]
+    with pytest.raises(KubectlError, match="orbidden"):
+        replace(own, namespace="default").run("get", "pods")
