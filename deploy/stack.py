@@ -76,7 +76,7 @@ def grant(provider: LabCluster, *, consumer_id: str) -> None:
     An API server holds to a new policy only after a while (it reads policies by a watch, like any client), so the
     right is given when the policies are seen to refuse.
     """
-    for file in ("provider.yaml", "provider-kinds.yaml", "provider-default-name.yaml"):
+    for file in ("provider.yaml", "kinds/provider.yaml", "provider-default-name.yaml"):
         provider.kubectl("apply", "--server-side", "-f", RBAC / file)
     wait_until(lambda: _policies_hold(provider, consumer_id), what="the policies to be in force", timeout=60)
     binding = {
@@ -138,6 +138,21 @@ def _refused(provider: LabCluster, consumer_id: str, made: Sequence[str], *, say
     return False
 
 
+def confine(provider: LabCluster) -> None:
+    """At the provider: the policies for what consumers make besides pods, seen to hold."""
+    provider.kubectl("apply", "--server-side", "-k", POLICIES / "consumers")
+    wait_until(lambda: _confined(provider), what="the consumers' policies", timeout=60)
+
+
+def _confined(provider: LabCluster) -> bool:
+    user = (f"--as={provider_user('probe')}", "--as-group=system:masters", "--dry-run=server")
+    service = ["service", "externalname", "probe", "--external-name=probe.example", *user]
+    secret = ["secret", "generic", "probe", "--type=helm.sh/release.v1", *user]
+    ingress = ["ingress", "probe", "--rule=*.probe.example/=probe:80", *user]
+    told = ((service, "ExternalName"), (secret, "may not make a Secret"), (ingress, "wildcard"))
+    return all(_says(provider, made, text) for made, text in told)
+
+
 def grant_namespace(provider: LabCluster, namespace: str, *, consumer_id: str) -> None:
     """At the provider: one namespace, and the right to work in it, for a fixed mapping."""
     provider.kubectl("apply", "--server-side", "-f", RBAC / "provider.yaml")
@@ -159,9 +174,9 @@ def manage(provider: LabCluster) -> None:
     provider.kubectl("apply", "--server-side", "-k", CRDS)
     provider.kubectl("wait", "--for=condition=Established", "crd", "namespacemaps.offloading.isthmus.dev")
     provider.kubectl("wait", "--for=condition=Established", "crd", "shadowpods.offloading.isthmus.dev")
-    for file in ("managed-consumer.yaml", "managed-provider.yaml", "provider-kinds.yaml"):
-        provider.kubectl("apply", "--server-side", "-f", RBAC / file)
-    provider.kubectl("apply", "--server-side", "-f", POLICIES / "managed-provider.yaml")
+    for folder in (RBAC / "managed", RBAC / "kinds", POLICIES / "managed", POLICIES / "consumers"):
+        provider.kubectl("apply", "--server-side", "-k", folder)
+    confine(provider)
     probe = ["namespace", "probe", "--dry-run=server", f"--as={MANAGER_USER}", "--as-group=system:masters"]
     wait_until(lambda: _says(provider, probe, "made for consumers"), what="the manager's policy", timeout=60)
     for plural in ("namespacemaps", "shadowpods"):

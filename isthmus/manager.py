@@ -30,7 +30,6 @@ from kube.supervisor import Stage, Supervisor
 log = structlog.get_logger(__name__)
 
 LEASE = "isthmus-manager"
-LEASE_SECONDS = 15.0
 
 
 async def run(options: ManagerOptions) -> None:
@@ -65,7 +64,7 @@ async def build(
         namespace=options.namespace,
         name=LEASE,
         identity=identity,
-        duration=LEASE_SECONDS,
+        duration=options.lease_seconds,
         registry=registry,
     )
     recorder = EventRecorder(client, component="isthmus-manager", host=identity)

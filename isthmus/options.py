@@ -36,6 +36,13 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
     consumer_id: Annotated[
         str, Meta(description="short name of the consumer cluster, unique among the provider's consumers")
     ] = "consumer"
+    mode: Annotated[
+        Literal["direct", "managed"],
+        Meta(
+            description="`direct`: pods are made at the provider; `managed`: its `isthmus manager` makes them, by "
+            "ShadowPods"
+        ),
+    ] = "direct"
     namespace: Annotated[
         list[str],
         Meta(

@@ -6,17 +6,30 @@ is left are the namespaces that we made, which other VirtualNodes of the same pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
+from api.offloading.definitions import NAMESPACE_MAPS, SHADOW_PODS
+from api.offloading.namespaces import NamespaceMap
 from api.offloading.virtual_node import VirtualNode
 from isthmus.providers import Providers
 from kube.client import Client
 from kube.errors import ApiError
-from kube.objects import Object, WithMetadata
-from kube.resources import NAMESPACES, PODS
+from kube.objects import Metadata, Object, WithMetadata
+from kube.resources import NAMESPACES, PODS, Resource
 from reflection import ownership
 from reflection.forge import names
+from reflection.managed import naming
+from reflection.managed.names import tenant_namespace
 from reflection.storage.model import CLAIMS
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is deleted so that a namespace goes."""
+
+    resource: Resource
+    metadata: Metadata
 
 
 class Retirement:
@@ -38,20 +51,37 @@ class Retirement:
         async with self._providers.client_of(virtual.spec.kubeconfig_secret) as provider:
             if provider is None:
                 return ""  # never had a kubeconfig: nothing can have been made
-            namespaces = await self._made(provider)
-            left = [name for name in namespaces if await self._pods(provider, name, node=virtual.node)]
+            managed = virtual.spec.mode == "Managed"
+            namespaces = await (self._asked(provider) if managed else self._made(provider))
+            kinds = (SHADOW_PODS, PODS) if managed else (PODS,)
+            left = [name for name in namespaces if await self._pods(provider, name, kinds, node=virtual.node)]
             if left:
                 return f"remote pods are left in {', '.join(sorted(left)[:5])}"
             if self._others(virtual):
                 return ""
             if volumes := [name for name in namespaces if await self._has_claims(provider, name)]:
                 return f"volumes are left in {', '.join(sorted(volumes)[:5])}: delete their claims, or keep the node"
-            for name, uid in namespaces.items():
-                await self._remove(provider, name, uid)
+            for target in namespaces.values():
+                await self._remove(provider, target)
             return f"namespaces are being removed: {', '.join(sorted(namespaces)[:5])}" if namespaces else ""
 
-    async def _made(self, provider: Client) -> dict[str, str]:
-        """The namespaces that this consumer made, with their UIDs. A credential for given namespaces makes none.
+    async def _asked(self, provider: Client) -> dict[str, Target]:
+        """The namespaces that this consumer asked a managed provider for, with the NamespaceMaps by which it did."""
+        tenant = tenant_namespace(self._consumer_id)
+        try:
+            listing = await provider.list(NAMESPACE_MAPS, namespace=tenant, decode=NamespaceMap)
+        except ApiError as error:
+            if not (error.forbidden or error.not_found):
+                raise
+            return {}  # no tenant any more: its namespaces went with it
+        return {
+            naming.named(asked, consumer_id=self._consumer_id): Target(NAMESPACE_MAPS, asked.metadata)
+            for asked in listing.items
+            if asked.metadata.labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
+        }
+
+    async def _made(self, provider: Client) -> dict[str, Target]:
+        """The namespaces that this consumer made. A credential for given namespaces makes none.
 
         One that carries only our label was given to us by the provider, and stays.
         """
@@ -63,21 +93,23 @@ class Retirement:
                 raise
             return {}
         return {
-            namespace.metadata.name: namespace.metadata.uid
+            namespace.metadata.name: Target(NAMESPACES, namespace.metadata)
             for namespace in listing.items
             if ownership.is_ours(namespace.metadata, self._consumer_id)
             and names.ORIGIN_NAMESPACE in namespace.metadata.annotations
         }
 
-    async def _pods(self, provider: Client, namespace: str, *, node: str) -> bool:
+    async def _pods(self, provider: Client, namespace: str, kinds: Iterable[Resource], *, node: str) -> bool:
         selector = ownership.node_selector(node)
         try:
-            listing = await provider.list(PODS, namespace=namespace, label_selector=selector, decode=WithMetadata)
+            for kind in kinds:
+                listing = await provider.list(kind, namespace=namespace, label_selector=selector, decode=WithMetadata)
+                if listing.items:
+                    return True
         except ApiError as error:
-            if error.forbidden:  # our rights go with the namespace
-                return False
-            raise
-        return bool(listing.items)
+            if not error.forbidden:  # our rights go with the namespace
+                raise
+        return False
 
     async def _has_claims(self, provider: Client, namespace: str) -> bool:
         """Data outlives pods: it goes with its claim at the consumer, never because a node does."""
@@ -89,9 +121,12 @@ class Retirement:
             raise
         return bool(listing.items)
 
-    async def _remove(self, provider: Client, name: str, uid: str) -> None:
+    async def _remove(self, provider: Client, target: Target) -> None:
+        meta = target.metadata
+        if meta.deletion_timestamp:
+            return
         try:
-            await provider.delete(NAMESPACES, name=name, uid=uid)
+            await provider.delete(target.resource, name=meta.name, namespace=meta.namespace or None, uid=meta.uid)
         except ApiError as error:
             if not (error.not_found or error.conflict):
                 raise

@@ -17,6 +17,7 @@ import prometheus_client
 import structlog
 
 from api.meta import seconds
+from api.offloading.definitions import NAMESPACE_MAPS, SHADOW_PODS
 from api.offloading.namespaces import NAME
 from isthmus import dry_run, kinds
 from isthmus.addresses import Addresses, Flat
@@ -36,6 +37,7 @@ from kube.reflector import Timing
 from kube.resources import PODS, SERVICES
 from kube.supervisor import Stage, Supervisor
 from reflection.kinds.reflection import Reflection
+from reflection.managed.names import tenant_namespace
 from reflection.mapping import DefaultName, FixedMapping, NamespaceMapping
 from reflection.offloading import Offloading
 from reflection.scheduling.declared import Declared
@@ -43,7 +45,7 @@ from reflection.scheduling.leadership import Alone, Leadership
 from reflection.scheduling.names import PROVIDER_LABEL
 from reflection.scheduling.provider import Entry, ProviderNamespaces
 from reflection.settings import KINDS_ROLE, REMOTE_ROLE, ReflectionSettings
-from vk.node.access import ProviderAccess
+from vk.node.access import DIRECT, Asks, ProviderAccess
 from vk.node.capacity import QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
 from vk.node.controller import NodeController
@@ -265,6 +267,7 @@ def _add_declared(
         leadership=elector or leadership,
         entries_changed=tell,
         is_empty=reflected.is_empty if reflected is not None else lambda _remote: True,
+        remotes=offloading.remotes.resource,
         registry=registry,
     )
 
@@ -274,6 +277,7 @@ def _add_declared(
         offloading.caches.drop(remote)
         offloading.references.namespace_removed(remote)
 
+    offloading.namespace_answered.append(namespaces.look)
     declared.turned.append(offloading.namespace_turned)
     declared.listeners.append(offloading.references.reconsider)
     declared.ended.append(ended)
@@ -317,6 +321,7 @@ def _add_node(
         provider,
         namespaces=lambda: [namespace.name for namespace in offloading.caches.values()],
         makes_namespaces=options.namespaces_from_objects or _mapping(options).managed,
+        asks=_managed_asks(options) if options.mode == "managed" else DIRECT,
     )
     node = NodeController(
         consumer,
@@ -349,6 +354,11 @@ def _add_node(
     supervisor.add("lease", lease.run, stage=Stage.HEARTBEAT)
     supervisor.add("certificate", certificate.run, stage=Stage.HEARTBEAT)
     supervisor.add("kubelet API", serve, stage=Stage.SERVERS)
+
+
+def _managed_asks(options: Options) -> Asks:
+    """What a managed provider lets us make."""
+    return Asks(pods=SHADOW_PODS, namespaces=NAMESPACE_MAPS, tenant=tenant_namespace(options.consumer_id))
 
 
 def _certificate(
@@ -421,6 +431,10 @@ def _state(options: Options) -> Path:
 
 def _mapping(options: Options) -> NamespaceMapping:
     fixed = pairs(options.namespace, option="namespace")
+    if fixed and options.mode == "managed":
+        raise OptionsError(
+            "--namespace: not with --mode=managed, where the provider makes namespaces as it is asked to"
+        )
     return FixedMapping(fixed) if fixed else DefaultName(options.consumer_id)
 
 
@@ -431,6 +445,7 @@ def reflection_settings(options: Options, settings: NodeSettings, *, mapping: Na
         node_ips=settings.addresses,
         consumer_id=options.consumer_id,
         mapping=mapping,
+        managed=options.mode == "managed",
         runtime_classes={RUNTIME_CLASS: "", **pairs(options.runtime_class, option="runtime-class")},
         api_server=host_port(options.api_access, option="api-access") if options.api_access else None,
         roles={REMOTE_ROLE: PODS, **({KINDS_ROLE: SERVICES} if options.reflect_kinds else {})},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import prometheus_client
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from kube.client import Client
 from kube.objects import ConfigMap, Event, Metadata, Object, Secret
 from kube.reflector import Reflector, Timing
-from kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS
+from kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS, Resource
 from kube.store import Change
 
 log = structlog.get_logger(__name__)
@@ -23,9 +24,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RemoteNamespace:
-    """The reflectors of one provider namespace."""
+    """The reflectors of one provider namespace. In direct mode the remotes are the pods: it is one reflector."""
 
     name: str
+    remotes: Reflector[Object]
     pods: Reflector[Object]
     config_maps: Reflector[ConfigMap]
     secrets: Reflector[Secret]
@@ -34,7 +36,13 @@ class RemoteNamespace:
     @property
     def synced(self) -> bool:
         """Whether all that decisions rest on was listed completely (events decide nothing)."""
-        return self.pods.synced.is_set() and self.config_maps.synced.is_set() and self.secrets.synced.is_set()
+        return all(one.synced.is_set() for one in self.needed)
+
+    @property
+    def needed(self) -> tuple[Reflector[Any], ...]:
+        """What decisions rest on."""
+        pods = (self.pods,) if self.pods is self.remotes else (self.pods, self.remotes)
+        return (*pods, self.config_maps, self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,8 @@ class CacheListeners:
     """Who is told of changes. Each is called on the event loop and must not block."""
 
     pod: Callable[[str, Change[Object]], None]
+    remote: Callable[[str, Change[Object]], None]
+    """Of remotes that are no pods."""
     config_map: Callable[[str, Change[ConfigMap]], None]
     secret: Callable[[str, Change[Secret]], None]
     event: Callable[[str, Change[Event]], None]
@@ -55,6 +65,7 @@ class RemoteCaches:
         self,
         client: Client,
         *,
+        remotes: Resource,
         node_selector: str,
         consumer_selector: str,
         listeners: CacheListeners,
@@ -62,6 +73,7 @@ class RemoteCaches:
         timing: Timing | None = None,
     ) -> None:
         self._client = client
+        self._remotes = remotes
         self._node_selector = node_selector
         self._consumer_selector = consumer_selector
         self._listeners = listeners
@@ -106,26 +118,19 @@ class RemoteCaches:
     async def _run_one(self, caches: RemoteNamespace) -> None:
         log.info("watching provider namespace", namespace=caches.name)
         async with asyncio.TaskGroup() as group:
-            for reflector in (caches.pods, caches.config_maps, caches.secrets, caches.events):
+            for reflector in (*caches.needed, caches.events):
                 group.create_task(reflector.run(), name=f"reflector/{caches.name}")
-            for needed in (caches.pods, caches.config_maps, caches.secrets):
+            for needed in caches.needed:
                 await needed.synced.wait()
             self._listeners.synced(caches.name)
 
     def _build(self, namespace: str) -> RemoteNamespace:
         listeners = self._listeners
+        pods = self._own(PODS, namespace, listeners.pod)
         return RemoteNamespace(
             name=namespace,
-            pods=Reflector(
-                self._client,
-                PODS,
-                decode=Object,
-                namespace=namespace,
-                label_selector=self._node_selector,
-                on_change=lambda change: listeners.pod(namespace, change),
-                registry=self._registry,
-                timing=self._timing,
-            ),
+            remotes=pods if self._remotes is PODS else self._own(self._remotes, namespace, listeners.remote),
+            pods=pods,
             config_maps=Reflector(
                 self._client,
                 CONFIG_MAPS,
@@ -157,6 +162,21 @@ class RemoteCaches:
                 registry=self._registry,
                 timing=self._timing,
             ),
+        )
+
+    def _own(
+        self, resource: Resource, namespace: str, listener: Callable[[str, Change[Object]], None]
+    ) -> Reflector[Object]:
+        """What this virtual node made of a kind."""
+        return Reflector(
+            self._client,
+            resource,
+            decode=Object,
+            namespace=namespace,
+            label_selector=self._node_selector,
+            on_change=lambda change: listener(namespace, change),
+            registry=self._registry,
+            timing=self._timing,
         )
 
 

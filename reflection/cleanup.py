@@ -10,12 +10,12 @@ import structlog
 from kube.client import Client
 from kube.controller import Controller, Result
 from kube.errors import ApiError
-from kube.objects import Object
-from kube.resources import PODS
+from kube.objects import WithMetadata
+from kube.resources import Resource
 from reflection import ownership
 from reflection.caches import RemoteCaches
 from reflection.mapping import NamespaceMapping, NamespaceNotMappedError
-from reflection.namespaces import Namespaces
+from reflection.namespaces import MappedNamespaces
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +26,11 @@ class NamespaceCleanup:
     def __init__(
         self,
         provider: Client,
-        namespaces: Namespaces,
+        namespaces: MappedNamespaces,
         mapping: NamespaceMapping,
         caches: RemoteCaches,
         *,
+        remotes: Resource,
         consumer_id: str,
         linger: float,
         in_use: Callable[[str], bool],
@@ -40,6 +41,7 @@ class NamespaceCleanup:
         self._namespaces = namespaces
         self._mapping = mapping
         self._caches = caches
+        self._remotes = remotes
         self._consumer_id = consumer_id
         self._linger = linger
         self._in_use = in_use
@@ -78,7 +80,9 @@ class NamespaceCleanup:
         """Whether the namespace has no pod of this consumer, or is not there any more."""
         selector = ownership.consumer_selector(self._consumer_id)  # pods of other virtual nodes count too
         try:
-            listing = await self._provider.list(PODS, namespace=remote, label_selector=selector, decode=Object)
+            listing = await self._provider.list(
+                self._remotes, namespace=remote, label_selector=selector, decode=WithMetadata
+            )
         except ApiError as error:
             if error.forbidden and await self._namespaces.is_gone(remote):
                 return True  # removed by somebody else, and our rights in it too

@@ -22,6 +22,7 @@ from reflection.forge.model import ForgeContext
 from reflection.ledger import Ledger
 from reflection.mapping import NamespaceMapping, NamespaceNotMappedError
 from reflection.references import References
+from reflection.remotes import Remotes
 from reflection.reports import Reports
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ class Endings:
         self,
         *,
         consumer: Client,
-        provider: Client,
+        remotes: Remotes,
         pods: Store[Object],
         caches: RemoteCaches,
         references: References,
@@ -54,7 +55,7 @@ class Endings:
         now: Callable[[], str],
     ) -> None:
         self._consumer = consumer
-        self._provider = provider
+        self._remotes = remotes
         self._pods = pods
         self._caches = caches
         self._references = references
@@ -93,7 +94,7 @@ class Endings:
             return None
         if not caches.synced:
             return None
-        remote = self._ledger.remote(key, caches.pods.store, (namespace, key[1]))
+        remote = self._ledger.remote(key, caches.remotes.store, (namespace, key[1]))
         if remote is None:
             entry = self._ledger.peek(key)
             if entry is not None and entry.in_doubt and await self._find(key, namespace, uid=None):
@@ -140,7 +141,7 @@ class Endings:
         caches, entry = self._caches.get(namespace), self._ledger.peek(key)
         if caches is None or (entry is not None and entry.in_doubt):
             return False
-        tombstone = caches.pods.store.tombstone((namespace, key[1]))
+        tombstone = caches.remotes.store.tombstone((namespace, key[1]))
         return tombstone is not None and tombstone.evidence is Evidence.WATCH
 
     def _forget(self, key: Key) -> None:
@@ -151,14 +152,10 @@ class Endings:
     async def _find(self, key: Key, namespace: str, uid: str | None) -> bool:
         """Settle a doubt: ask the provider whether the create was executed after all."""
         entry = self._ledger[key]
-        try:
-            found = await self._provider.get(PODS, name=key[1], namespace=namespace, decode=Object)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            entry.in_doubt = False
-            return False
+        found = await self._remotes.find((namespace, key[1]))
         entry.in_doubt = False
+        if found is None:
+            return False
         ours = ownership.origin_key(found.metadata) == key
         if ours and (uid is None or ownership.origin_uid(found.metadata) == uid):
             entry.assumed = found
@@ -166,18 +163,12 @@ class Endings:
         return False
 
     async def _delete_remote(self, key: Key, remote: Object, *, grace: int) -> None:
-        entry, meta = self._ledger[key], remote.metadata
-        if meta.deletion_timestamp and (meta.deletion_grace_period_seconds or 0) <= grace:
+        entry, meta, given = self._ledger[key], remote.metadata, self._remotes.grace(remote)
+        if given is not None and given <= grace:
             return
         if entry.deleting is not None and entry.deleting[0] == meta.uid and entry.deleting[1] <= grace:
             return
-        try:
-            await self._provider.delete(
-                PODS, name=meta.name, namespace=meta.namespace, uid=meta.uid, grace_period_seconds=grace
-            )
-        except ApiError as error:
-            if not (error.not_found or error.status == 409):
-                raise
+        await self._remotes.delete(remote, grace=grace)
         entry.deleting = (meta.uid, grace)
 
     async def _confirm(self, key: Key, origin: Object, pod: dict[str, Any], context: ForgeContext) -> Result | None:

@@ -38,6 +38,7 @@ class Entry:
     removed: tuple[str, float] | None = None  # UID of the consumer's pod whose removal it accepted, and when
     reported: str = ""  # last problem told to the user, so that it is told once
     refused_generation: int = 0  # generation of the consumer's pod of which the provider refused a change
+    refused_change: str = ""  # what the provider's manager last said against a change, so that it is told once
     told: str = ""  # UID of the remote pod that is gone and whose last state was told
 
 

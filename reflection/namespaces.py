@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -36,11 +36,53 @@ class ForeignNamespaceError(Exception):
         super().__init__(f"provider namespace {namespace!r} exists and {whose}: map to another one, or remove it")
 
 
+class NamespaceDeniedError(Exception):
+    """The provider's manager makes no namespace of this name for us; its words are the text."""
+
+
 class NamespaceGoingError(Exception):
     """The provider's namespace is on its way out: nothing can be made in it, nor itself again, until it is gone."""
 
+    def __init__(self, namespace: str, text: str = "is being removed; it is made again when that is over") -> None:
+        super().__init__(f"provider namespace {namespace!r} {text}")
+
+
+class NamespacePendingError(NamespaceGoingError):
+    """The provider's manager was asked for the namespace, and has not made it yet."""
+
     def __init__(self, namespace: str) -> None:
-        super().__init__(f"provider namespace {namespace!r} is being removed; it is made again when that is over")
+        super().__init__(namespace, "was asked for; the provider's manager has not answered yet")
+
+
+class MappedNamespaces(Protocol):
+    """The provider's namespaces that stand for consumers' ones. Requests raise `kube.errors.KubeError`."""
+
+    async def ensure(self, origin: str) -> str:
+        """The namespace for `origin`, made if needed and admitted by the mapping.
+
+        Raises `ForeignNamespaceError`, `NamespaceDeniedError`, `NamespaceNotMappedError`, `NamespaceGoingError`.
+        """
+
+    def admits(self, origin: str) -> None:
+        """Raise `NamespaceNotMappedError`, or for the moment `NamespaceGoingError`, if nothing new may go there."""
+
+    def forget(self, remote: str) -> None:
+        """A write said that the namespace is gone or going: look again when it is next needed."""
+
+    async def existing(self) -> dict[str, str]:
+        """Provider namespaces that were made for this consumer earlier, with their origins."""
+
+    async def is_gone(self, remote: str) -> bool:
+        """Whether there is no such namespace."""
+
+    async def is_closed(self, remote: str) -> bool:
+        """Whether it is gone, or nothing of ours can be in it because it is being removed."""
+
+    async def remove(self, remote: str) -> bool:
+        """Remove a namespace that is known to be unused; False if it was not made for us."""
+
+    async def unask(self, origin: str) -> None:
+        """Ask no more for a namespace that was never made."""
 
 
 def says_lost(error: ApiError) -> bool:
@@ -53,7 +95,7 @@ def says_lost(error: ApiError) -> bool:
 
 
 class Namespaces:
-    """Sees to it that mapped namespaces exist at the provider. Calls for one namespace are serial."""
+    """`MappedNamespaces` that we make ourselves, if they are ours to make. Calls for one namespace are serial."""
 
     def __init__(
         self, provider: Client, mapping: NamespaceMapping, *, consumer_id: str, roles: Mapping[str, Resource]
@@ -154,6 +196,10 @@ class Namespaces:
             return True
         return False
 
+    async def is_closed(self, remote: str) -> bool:
+        """See `MappedNamespaces`."""
+        return await self.is_gone(remote)
+
     async def remove(self, remote: str) -> bool:
         """Remove a namespace that we made and that the caller knows to be unused; False if we did not make it.
 
@@ -172,6 +218,9 @@ class Namespaces:
                 raise
         log.info("removed provider namespace", namespace=remote)
         return True
+
+    async def unask(self, origin: str) -> None:
+        """See `MappedNamespaces`. What was refused to us was not asked of anybody who would remember."""
 
     def _ours(self, namespace: Object) -> bool:
         return ownership.is_ours(namespace.metadata, self._consumer_id)

@@ -28,12 +28,15 @@ from reflection.events import EventMirror
 from reflection.forge import names
 from reflection.forge.references import mounts, references
 from reflection.ledger import Ledger
+from reflection.managed.maps import MapNamespaces
+from reflection.managed.writer import ShadowRemotes
 from reflection.mapping import NamespaceNotMappedError
 from reflection.massend import MassEnd
-from reflection.namespaces import Namespaces
+from reflection.namespaces import MappedNamespaces, Namespaces
 from reflection.pending import PendingLimit
 from reflection.pods import Parts, PodReconciler
 from reflection.references import References, RefKey, reference_keys
+from reflection.remotes import DirectRemotes, Remotes
 from reflection.reports import Reports
 from reflection.settings import ReflectionSettings
 from reflection.storage.claims import Claims
@@ -75,12 +78,15 @@ class Offloading:
             registry=registry,
             timing=timing,
         )
+        self.remotes: Remotes = ShadowRemotes(provider) if settings.managed else DirectRemotes(provider)
         self.caches = RemoteCaches(
             provider,
+            remotes=self.remotes.resource,
             node_selector=ownership.node_selector(settings.node_name),
             consumer_selector=ownership.consumer_selector(settings.consumer_id),
             listeners=CacheListeners(
-                pod=self._remote_changed,
+                pod=self._pod_changed,
+                remote=self._remote_changed,
                 config_map=lambda ns, change: self._copy_changed(Kind.CONFIG_MAP, ns, change),
                 secret=self._secret_changed,
                 event=self._event_changed,
@@ -89,7 +95,21 @@ class Offloading:
             registry=registry,
             timing=timing,
         )
-        self._namespaces = Namespaces(
+        self._maps = (
+            MapNamespaces(
+                provider,
+                settings.mapping,
+                consumer_id=settings.consumer_id,
+                changed=self._map_changed,
+                registry=registry,
+                timing=timing,
+            )
+            if settings.managed
+            else None
+        )
+        self.namespace_answered: list[Callable[[str], None]] = []
+        """Told the consumer's namespace when a managed provider says something else of it."""
+        self._namespaces: MappedNamespaces = self._maps or Namespaces(
             provider, settings.mapping, consumer_id=settings.consumer_id, roles=settings.roles
         )
         self.references = References(
@@ -138,6 +158,7 @@ class Offloading:
             self._namespaces,
             settings.mapping,
             self.caches,
+            remotes=self.remotes.resource,
             consumer_id=settings.consumer_id,
             linger=settings.namespace_linger,
             in_use=lambda namespace: store.any_by_index("namespace", namespace),
@@ -146,7 +167,7 @@ class Offloading:
         )
         endings = Endings(
             consumer=consumer,
-            provider=provider,
+            remotes=self.remotes,
             pods=store,
             caches=self.caches,
             references=self.references,
@@ -158,8 +179,7 @@ class Offloading:
             now=self._contexts.now,
         )
         parts = Parts(
-            consumer=consumer,
-            provider=provider,
+            remotes=self.remotes,
             pods=store,
             caches=self.caches,
             references=self.references,
@@ -167,7 +187,7 @@ class Offloading:
             contexts=self._contexts,
             reports=reports,
             ledger=self._ledger,
-            changer=Changer(provider, self._ledger, reports),
+            changer=Changer(self.remotes, self._ledger, reports),
             endings=endings,
             tokens=self._tokens,
             claims=Claims(consumer, provider, consumer_id=settings.consumer_id, classes=settings.storage_classes),
@@ -185,6 +205,7 @@ class Offloading:
             ("consumer pods", self.pods.run),
             ("provider caches", self.caches.run),
             ("known namespaces", self._known),
+            *(self._maps.cache_tasks() if self._maps is not None else ()),
         )
 
     async def synced(self) -> None:
@@ -224,13 +245,16 @@ class Offloading:
     # -- what others ask
 
     def remote(self, key: Key) -> Object | None:
-        """The remote pod for a consumer's key, if there is one; its origin may be an older pod of that name."""
+        """The provider's pod for a consumer's key, if there is one; its origin may be an older pod of that name."""
         try:
             namespace = self._settings.mapping.remote(key[0])
         except NamespaceNotMappedError:
             return None
         caches = self.caches.get(namespace)
-        return self._ledger.remote(key, caches.pods.store, (namespace, key[1])) if caches is not None else None
+        if caches is None:
+            return None
+        remote = self._ledger.remote(key, caches.remotes.store, (namespace, key[1]))
+        return self.remotes.running(remote, caches.pods.store) if remote is not None else None
 
     def remote_pods(self, namespace: str) -> Iterable[Object]:
         """Our pods in a provider namespace."""
@@ -243,7 +267,7 @@ class Offloading:
         return ownership.node_selector(self._settings.node_name)
 
     @property
-    def namespaces(self) -> Namespaces:
+    def namespaces(self) -> MappedNamespaces:
         """The provider's namespaces."""
         return self._namespaces
 
@@ -263,7 +287,19 @@ class Offloading:
         priority = Priority.INITIAL if change.initial else Priority.FRESH
         self.controller.queue.add(change.key, priority=priority)
 
+    def _map_changed(self, namespace: str) -> None:
+        self.namespace_turned(namespace)
+        for listener in self.namespace_answered:
+            listener(namespace)
+
     def _remote_changed(self, _namespace: str, change: Change[Object]) -> None:
+        """A remote that is no pod: what was asked for, or what the provider says to it."""
+        shown = change.new or change.old
+        key = ownership.origin_key(shown.metadata) if shown is not None else None
+        if key is not None:
+            self.controller.queue.add(key, priority=Priority.INITIAL if change.initial else Priority.FRESH)
+
+    def _pod_changed(self, _namespace: str, change: Change[Object]) -> None:
         shown = change.new or change.old
         key = ownership.origin_key(shown.metadata) if shown is not None else None
         for listener in self.remote_pods_changed:
@@ -311,7 +347,7 @@ class Offloading:
         for pod in self.pods.store.values():
             self.controller.queue.add((pod.metadata.namespace, pod.metadata.name), priority=Priority.INITIAL)
         caches = self.caches.get(namespace)
-        for remote in caches.pods.store.values() if caches is not None else ():
+        for remote in caches.remotes.store.values() if caches is not None else ():
             key = ownership.origin_key(remote.metadata)
             if key is not None:
                 self.controller.queue.add(key, priority=Priority.INITIAL)

@@ -14,11 +14,9 @@ from typing import Any
 
 import structlog
 
-from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, TransportError
 from kube.objects import Object
-from kube.resources import PODS
 from kube.store import Evidence, Key, Store
 from reflection import fence, ownership
 from reflection.caches import RemoteCaches, RemoteNamespace
@@ -33,8 +31,15 @@ from reflection.forge.pod import forge_pod, is_mirror
 from reflection.forge.references import mounts, references
 from reflection.ledger import ASSUMED_SECONDS, Ledger
 from reflection.mapping import NamespaceNotMappedError
-from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError, Namespaces, says_lost
+from reflection.namespaces import (
+    ForeignNamespaceError,
+    MappedNamespaces,
+    NamespaceDeniedError,
+    NamespaceGoingError,
+    says_lost,
+)
 from reflection.references import References, reference_keys
+from reflection.remotes import Recorded, Remotes, Seen
 from reflection.reports import Reports
 from reflection.storage.claims import Claims
 from reflection.tokens import TokenRefusedError, Tokens
@@ -75,12 +80,11 @@ class Pair:
 class Parts:
     """What the reconciler is built from."""
 
-    consumer: Client
-    provider: Client
+    remotes: Remotes
     pods: Store[Object]
     caches: RemoteCaches
     references: References
-    namespaces: Namespaces
+    namespaces: MappedNamespaces
     contexts: Contexts
     reports: Reports
     ledger: Ledger
@@ -107,11 +111,10 @@ class PodReconciler:
             return None  # a static pod's shadow: nobody's to run
         try:
             remote_namespace = await self._p.namespaces.ensure(key[0])
-        except (NamespaceNotMappedError, ForeignNamespaceError) as error:
+        except (NamespaceNotMappedError, ForeignNamespaceError, NamespaceDeniedError) as error:
             return await self._nowhere_to_go(key, origin, pod, Refused("metadata.namespace", str(error)))
         except NamespaceGoingError as error:
-            log.info("pod waits for its namespace", pod=f"{key[0]}/{key[1]}", reason=str(error))
-            return Result(requeue_after=BLOCKED_RETRY)
+            return self._await_namespace(key, error)
         caches = self._p.caches.ensure(remote_namespace)
         if not caches.synced:
             return None  # all keys of the namespace are queued once it is
@@ -119,8 +122,12 @@ class PodReconciler:
         pair = Pair(key, origin, pod, context, caches)
         return await self._decide(pair)
 
+    def _await_namespace(self, key: Key, error: NamespaceGoingError) -> Result:
+        log.info("pod waits for its namespace", pod=f"{key[0]}/{key[1]}", reason=str(error))
+        return Result(requeue_after=BLOCKED_RETRY)
+
     async def _decide(self, pair: Pair) -> Result | None:
-        remote = self._p.ledger.remote(pair.key, pair.caches.pods.store, pair.remote_key)
+        remote = self._p.ledger.remote(pair.key, pair.caches.remotes.store, pair.remote_key)
         if self._p.ledger.is_overdue(pair.key):
             self._p.ledger[pair.key].assumed = remote = await self._find_remote(pair)
         if remote is None and self._only_unlisted(pair):
@@ -132,7 +139,7 @@ class PodReconciler:
 
     def _only_unlisted(self, pair: Pair) -> bool:
         """Whether a list lacked the remote pod and no watch told of its end: lists can be wrong (fault F12)."""
-        tombstone = pair.caches.pods.store.tombstone(pair.remote_key)
+        tombstone = pair.caches.remotes.store.tombstone(pair.remote_key)
         return tombstone is not None and tombstone.evidence is not Evidence.WATCH
 
     async def _act(self, pair: Pair, remote: Object | None) -> Result | None:
@@ -181,6 +188,8 @@ class PodReconciler:
             forged = self._forge(pair)
         except Refused as refused:
             return await self._refuse(pair, refused)
+        except NamespaceGoingError as error:
+            return self._await_namespace(pair.key, error)
         refs = reference_keys(pair.key[0], forged.references)
         if not self._p.references.track(pair.key, refs, remote_namespace=pair.caches.name):
             return await self._await_references(pair)
@@ -244,23 +253,16 @@ class PodReconciler:
 
     async def _find_remote(self, pair: Pair) -> Object | None:
         """Ask the provider itself: the remote pod of this very consumer pod, whatever the cache shows."""
-        namespace, name = pair.remote_key
-        try:
-            found = await self._p.provider.get(PODS, name=name, namespace=namespace, decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return found if ownership.origin_uid(found.metadata) == pair.origin.metadata.uid else None
+        found = await self._p.remotes.find(pair.remote_key)
+        ours = found is not None and ownership.origin_uid(found.metadata) == pair.origin.metadata.uid
+        return found if ours else None
 
     async def _create(self, pair: Pair, forged: ForgedPod) -> Result | None:
         entry = self._p.ledger[pair.key]
         entry.in_doubt = True  # until an answer is read: a cancelled request may have been executed
         warnings: list[str] = []
         try:
-            created = await self._p.provider.create(
-                PODS, forged.body, namespace=pair.caches.name, decode=Object, on_warning=warnings.append
-            )
+            created = await self._p.remotes.create(forged.body, on_warning=warnings.append)
         except TransportError as error:
             entry.in_doubt = error.sent
             raise
@@ -287,12 +289,9 @@ class PodReconciler:
     async def _adopt(self, pair: Pair) -> Result | None:
         """The name is taken: by our own create whose answer was lost, by a predecessor, or by a stranger."""
         namespace, name = pair.remote_key
-        try:
-            existing = await self._p.provider.get(PODS, name=name, namespace=namespace, decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return Result(requeue_after=0.0)
-            raise
+        existing = await self._p.remotes.find(pair.remote_key)
+        if existing is None:
+            return Result(requeue_after=0.0)
         if ownership.origin_uid(existing.metadata) == pair.origin.metadata.uid:
             entry = self._p.ledger[pair.key]
             entry.assumed, entry.in_doubt = existing, False
@@ -301,28 +300,85 @@ class PodReconciler:
             return Result(requeue_after=BLOCKED_RETRY)  # its own reconcile removes it, here or at another virtual node
         taken = Refused(
             "metadata.name",
-            f"the provider has a pod {namespace}/{name} that isthmus did not make; remove or rename one of the two",
+            f"the provider has a {self._p.remotes.resource.kind} {namespace}/{name} that isthmus did not make; remove "
+            "or rename one of the two",
         )
         return await self._refuse(pair, taken)
 
     # -- both are there
 
     async def _keep_in_step(self, pair: Pair, remote: Object) -> Result | None:
-        entry = self._p.ledger[pair.key]
-        entry.in_doubt = False
-        remote_pod = decode_pod(remote)
+        self._p.ledger[pair.key].in_doubt = False
         meta = pair.origin.metadata
-        has_tokens = mounts(remote_pod, names.token_secret_name(meta.name, meta.uid))
+        has_tokens = mounts(self._p.remotes.asked(remote), names.token_secret_name(meta.name, meta.uid))
         if has_tokens:  # whatever its namespace says by now: it keeps what it was made with
             pair = replace(pair, context=self._p.contexts.of(pair.caches.name))
             self._resume_tokens(pair)
         self._track_running(pair, api_access=has_tokens)
         in_step = not self._p.ledger.remote_is_behind(pair.key, remote)
         if in_step and not terminal(pair.pod):
-            in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote_pod, context=pair.context)
+            in_step = await self._p.changer.pass_on(pair.key, pair.origin, pair.pod, remote, context=pair.context)
+        refusal = self._p.remotes.refusal(remote)
+        if refusal is not None:
+            return await self._provider_refuses(pair, remote, refusal)
+        self._tell_change_refused(pair, remote)
+        if self._p.remotes.running(remote, pair.caches.pods.store) is not None:
+            self._p.ledger[pair.key].reported = ""
         if not self._p.ledger.origin_is_behind(pair.key, pair.origin):
-            await self._tell(pair, remote_pod, in_step=in_step)
+            await self._tell_seen(pair, remote, in_step=in_step)
         return None
+
+    async def _tell_seen(self, pair: Pair, remote: Object, *, in_step: bool) -> None:
+        """Give the consumer's pod the status that it should have, if there is anything new to say."""
+        seen = self._p.remotes.seen(remote, pair.caches.pods.store)
+        match seen:
+            case None:
+                return
+            case Seen():
+                await self._tell(pair, seen.pod, in_step=in_step and seen.current)
+            case Recorded():
+                await self._tell_recorded(pair, seen)
+
+    async def _tell_recorded(self, pair: Pair, recorded: Recorded) -> None:
+        departed = self._departed(pair)
+        if departed is not None:
+            await self._tell(pair, departed, in_step=False)
+            return
+        wanted = forge_status.recorded_status(
+            pair.pod,
+            phase=recorded.phase,
+            reason=recorded.reason,
+            message=recorded.message,
+            now=self._p.contexts.now(),
+        )
+        await self._p.reports.status(pair.key, pair.origin, pair.pod, wanted)
+
+    def _departed(self, pair: Pair) -> dict[str, Any] | None:
+        """The provider's pod as it was last, if that was its end."""
+        departed = self._p.ledger[pair.key].departed
+        if departed is None or ownership.origin_uid(departed.metadata) != pair.origin.metadata.uid:
+            return None
+        pod = decode_pod(departed)
+        return pod if terminal(pod) else None
+
+    async def _provider_refuses(self, pair: Pair, remote: Object, refusal: Refused) -> Result | None:
+        """The provider makes no pod. The asking stays, for its reason may pass, unless nothing new may go there."""
+        try:
+            self._admit(pair)
+        except Refused as refused:
+            await self._p.remotes.delete(remote, grace=0)
+            refusal = refused
+        except NamespaceGoingError:
+            await self._p.remotes.delete(remote, grace=0)
+        await self._p.reports.problem(pair.key, pair.origin, pair.pod, refusal)
+        return None  # woken when the provider says something else
+
+    def _tell_change_refused(self, pair: Pair, remote: Object) -> None:
+        """Tell of a change that the provider did not pass on, once."""
+        entry, text = self._p.ledger[pair.key], self._p.remotes.change_refusal(remote)
+        if text and text != entry.refused_change:
+            self._p.reports.event(pair.origin, kind="Warning", reason="ChangeRefused", message=text)
+        entry.refused_change = text
 
     def _resume_tokens(self, pair: Pair) -> None:
         """After a restart: take up the tokens of a pod that runs already. What they are only forging it tells."""

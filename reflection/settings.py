@@ -29,6 +29,8 @@ class ReflectionSettings:
     """Short name of the consumer cluster, unique among the provider's consumers."""
     mapping: NamespaceMapping
     """Consumer namespace to provider namespace."""
+    managed: bool = False
+    """The provider runs isthmus: it is asked by ShadowPods and NamespaceMaps."""
     roles: Mapping[str, Resource] = field(default_factory=lambda: {REMOTE_ROLE: PODS})
     """ClusterRoles that are bound in namespaces that we make, each with a resource that only it lets us list."""
     runtime_classes: Mapping[str, str] = field(default_factory=dict)

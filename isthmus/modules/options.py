@@ -27,6 +27,10 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
     health_listen: Annotated[str, Meta(description="address:port of /healthz, /readyz and /metrics; empty: none")] = (
         "127.0.0.1:10258"
     )
+    lease_seconds: Annotated[
+        float,
+        Meta(description="seconds for which a leader that does not answer keeps the others waiting", ge=5),
+    ] = 15.0
     identity: Annotated[str, Meta(description="name of this replica; empty: the host's, which is the pod's")] = ""
     # -- network
     fabric_agent_port: Annotated[

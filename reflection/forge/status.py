@@ -44,6 +44,9 @@ repeat for ever."""
 _STAYING: Final = frozenset({"lastProbeTime", "observedGeneration"})
 """Members of a condition that can't be taken away: the API server keeps an observedGeneration that a patch lacks."""
 
+REMOTE_POD_LOST: Final = "RemotePodLost"
+"""Reason of a pod that may not run twice and whose remote pod vanished."""
+
 LOST_EXIT_CODE: Final = 137
 """What a kubelet reports for a container it lost sight of, with reason ContainerStatusUnknown."""
 
@@ -101,6 +104,31 @@ def lost_status(pod: Json, *, reason: str, message: str, now: str) -> dict[str, 
     ]
     wanted.update(phase="Failed", reason=reason, message=message, conditions=_replaced(current, made))
     return wanted
+
+
+def recorded_status(pod: Json, *, phase: str, reason: str, message: str, now: str) -> dict[str, Any]:
+    """Give the status of a pod of which the provider knows no more than how it ended. One at its end keeps its status.
+
+    Its containers are told as a kubelet tells of those that it lost sight of; after a success it is known how they
+    ended, for all must have.
+    """
+    current = pod.get("status") or {}
+    wanted = managed(current)
+    if current.get("phase") in TERMINAL or phase not in TERMINAL:
+        return wanted
+    if phase == "Failed" and reason == REMOTE_POD_LOST:
+        return lost_status(pod, reason=reason, message=message, now=now)
+    known = waiting_statuses(pod, reason="ContainerStatusUnknown", message="")
+    ended = {"exitCode": 0, "reason": "Completed", "finishedAt": now} if phase == "Succeeded" else None
+    for key, entries in known.items():
+        wanted[key] = [_lost_container(entry, now, ended) for entry in entries]
+    made = [
+        condition(kind, "False", now=now, reason="PodCompleted" if ended else "PodFailed")
+        for kind in (CONTAINERS_READY, READY)
+    ]
+    told = {"reason": sanitise.reason(reason) or None, "message": sanitise.message(message) or None}
+    wanted.update(phase=phase, **told, conditions=_replaced(current, made))
+    return sanitise.keep(wanted)
 
 
 def refused_status(pod: Json, refused: Refused, *, now: str) -> dict[str, Any]:
@@ -251,10 +279,10 @@ def _replaced(current: Json, made: list[Json]) -> list[Json]:
     return [entry for kind, entry in known.items() if kind != names.REMOTE_SCHEDULED]
 
 
-def _lost_container(entry: Json, now: str) -> Json:
+def _lost_container(entry: Json, now: str, ended: Json | None = None) -> Json:
     if (entry.get("state") or {}).get("terminated"):
         return entry
-    ended = {
+    ended = ended or {
         "exitCode": LOST_EXIT_CODE,
         "reason": "ContainerStatusUnknown",
         "message": "The container could not be located when the pod was terminated",

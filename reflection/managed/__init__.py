@@ -1,5 +1,6 @@
 """Managed mode: a consumer asks by ShadowPods and NamespaceMaps, and the provider's manager decides and does.
 
-`checks`, `pod` and `naming` are pure. `namespace_maps`, `shadow_pods` and `provider` are the provider's side; `view`,
-`writer` and `maps` are the virtual kubelet's.
+The provider's side: `namespace_maps`, `shadow_pods` and `provider`, which puts them together; `checks`, `security`,
+`pod`, `naming` and `usage` are pure; `tenancy` says what is asked of whoever knows the tenants, `admission` asks it.
+The virtual kubelet's side: `writer` (with `template`, pure) for pods and `maps` for namespaces.
 """

@@ -16,13 +16,14 @@ from reflection.decode import TERMINAL_PHASES, cut_short, restart_counts, starte
 from reflection.forge import changes as forge_changes
 from reflection.forge import metadata, names, sanitise
 from reflection.forge.model import Changes
+from reflection.forge.status import REMOTE_POD_LOST
 from reflection.managed.names import APPLIED, POD_FINALIZER, SHADOW_LABEL
 from reflection.managed.settings import Limits
 
 Json = dict[str, Any]
 
 NO_LIMITS: Final = Limits()
-LOST: Final = "RemotePodLost"
+LOST: Final = REMOTE_POD_LOST
 """Reason of a pod that must not run twice and vanished; consumers use it too."""
 
 

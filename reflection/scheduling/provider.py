@@ -22,8 +22,14 @@ from kube.controller import Controller, Result
 from kube.election import NotLeader
 from kube.errors import ApiError, KubeError
 from kube.events import clean
+from kube.resources import PODS, Resource
 from reflection.mapping import NamespaceNotMappedError
-from reflection.namespaces import ForeignNamespaceError, NamespaceGoingError
+from reflection.namespaces import (
+    ForeignNamespaceError,
+    NamespaceDeniedError,
+    NamespaceGoingError,
+    NamespacePendingError,
+)
 from reflection.scheduling import declared
 from reflection.scheduling.declared import Declared
 from reflection.scheduling.leadership import NOT_LEADING_RETRY, Leadership
@@ -44,6 +50,9 @@ NEVER_MADE: Final = frozenset({"Denied", "ForeignNamespace"})
 """Reasons that say that nothing of ours has ever been there."""
 _PASSING: Final = frozenset({"ProviderUnreachable", "ProviderError", "AccessLost"})
 """Reasons for which what was reflected is still looked after: the provider may just be away."""
+
+
+_REFUSALS: Final = (ForeignNamespaceError, NamespaceDeniedError, NamespaceNotMappedError, NamespaceGoingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class ProviderNamespaces:
         leadership: Leadership,
         entries_changed: Callable[[Iterable[Entry]], None] = lambda _entries: None,
         is_empty: IsEmpty = lambda _remote: True,
+        remotes: Resource = PODS,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
         self._consumer = consumer
@@ -83,7 +93,14 @@ class ProviderNamespaces:
         self._namespaces = namespaces
         self._leadership = leadership
         self._entries_changed = entries_changed
-        self._removal = Removal(provider, namespaces, consumer_id=consumer_id, leadership=leadership, is_empty=is_empty)
+        self._removal = Removal(
+            provider,
+            namespaces,
+            consumer_id=consumer_id,
+            leadership=leadership,
+            is_empty=is_empty,
+            remotes=remotes,
+        )
         self._leftover: dict[str, str] = {}
         self._seen: dict[str, float] = {}
         """When (monotonic) a namespace was found to be there."""
@@ -184,7 +201,7 @@ class ProviderNamespaces:
     async def _ensured(self, namespace: str, *, was_there: bool) -> tuple[Answer, float]:
         try:
             remote = await self._namespaces.ensure(namespace)
-        except (ForeignNamespaceError, NamespaceNotMappedError, NamespaceGoingError, KubeError) as error:
+        except (*_REFUSALS, KubeError) as error:
             return _problem(error, was_there=was_there)
         return Answer(True, "Mapped", f"pods of the namespace run in {remote}"), VERIFY_SECONDS
 
@@ -195,6 +212,7 @@ class ProviderNamespaces:
         if said is None or not said.reason:
             return None  # we have said nothing, so have made nothing, or said that nothing is left
         if said.reason in NEVER_MADE:
+            await self._namespaces.unask(namespace)
             await self._answer(offloading, None)
             return None
         try:
@@ -259,6 +277,10 @@ class ProviderNamespaces:
 def _problem(error: Exception, *, was_there: bool) -> tuple[Answer, float]:
     """Why a namespace is not ready, and after how many seconds to try again."""
     match error:
+        case NamespaceDeniedError():
+            reason, retry = "Denied", VERIFY_SECONDS / 6
+        case NamespacePendingError():
+            reason, retry = "Preparing", WAIT_SECONDS
         case ForeignNamespaceError():
             reason, retry = "ForeignNamespace", VERIFY_SECONDS / 6
         case NamespaceGoingError():

@@ -38,6 +38,12 @@ class RemoteNamespaces(Protocol):
     async def is_gone(self, remote: str) -> bool:
         """Whether there is no such namespace."""
 
+    async def is_closed(self, remote: str) -> bool:
+        """Whether it is gone, or nothing of ours can be in it because it is being removed."""
+
+    async def unask(self, origin: str) -> None:
+        """Ask no more for a namespace that was never made."""
+
 
 class Removal:
     """Removes a namespace that we made, or empties one that was given to us."""
@@ -50,12 +56,15 @@ class Removal:
         consumer_id: str,
         leadership: Leadership,
         is_empty: IsEmpty,
+        remotes: Resource = PODS,
     ) -> None:
+        """`remotes` are what virtual kubelets make for pods."""
         self._provider = provider
         self._namespaces = namespaces
         self._consumer_id = consumer_id
         self._leadership = leadership
         self._is_empty = is_empty
+        self._kinds = (PODS,) if remotes is PODS else (remotes, PODS)
 
     async def remove(self, remote: str) -> Answer | None:
         """Remove a namespace that nothing runs in; None when nothing is left, else what stands against it."""
@@ -72,14 +81,14 @@ class Removal:
 
     async def _in_use(self, remote: str) -> Answer | None:
         """What must not be removed with the namespace: pods, whosever they are, and volumes."""
-        pods = await self._list(PODS, remote)
-        ours = [pod.metadata.name for pod in pods if ownership.is_ours(pod.metadata, self._consumer_id)]
+        pods = [pod for kind in self._kinds for pod in await self._list(kind, remote)]
+        ours = {pod.metadata.name for pod in pods if ownership.is_ours(pod.metadata, self._consumer_id)}
         if ours:
             return Answer(False, "PodsRemain", f"{_counted('pod', ours)} of the namespace still run in {remote}")
         if pods:
-            strange = [pod.metadata.name for pod in pods]
+            strange = {pod.metadata.name for pod in pods}
             return Answer(False, "ForeignObjects", f"{_counted('pod', strange)} of others are in {remote}")
-        claims = [claim.metadata.name for claim in await self._list(CLAIMS, remote)]
+        claims = {claim.metadata.name for claim in await self._list(CLAIMS, remote)}
         if claims:
             text = f"{_counted('PersistentVolumeClaim', claims)} with data are in {remote}: delete them first"
             return Answer(False, "VolumesRemain", text)
@@ -95,18 +104,20 @@ class Removal:
 
     async def _list(self, resource: Resource, remote: str) -> list[WithMetadata]:
         """What is in a namespace. Where we have no right to look we have nothing, or the namespace is gone."""
-        selector = "" if resource in (PODS, CLAIMS) else ownership.consumer_selector(self._consumer_id)
+        selector = "" if resource in (*self._kinds, CLAIMS) else ownership.consumer_selector(self._consumer_id)
         try:
             listing = await self._provider.list(
                 resource, namespace=remote, label_selector=selector, decode=WithMetadata
             )
         except ApiError as error:
-            if error.not_found or (error.forbidden and (resource is CLAIMS or await self._namespaces.is_gone(remote))):
+            if error.not_found or (
+                error.forbidden and (resource is CLAIMS or await self._namespaces.is_closed(remote))
+            ):
                 return []
             raise
         return listing.items
 
 
-def _counted(what: str, names: list[str]) -> str:
+def _counted(what: str, names: set[str]) -> str:
     shown = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     return f"{len(names)} {what}{'s' if len(names) != 1 else ''} ({shown})"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,37 @@ def test_a20_a_consumer_binds_its_role_to_itself_in_its_own_namespace_only(tenan
 )
 def test_a20_a_consumer_has_no_right_beyond_its_role(tenant: Kubectl, question: str) -> None:
     assert tenant.result("auth", "can-i", *question.split()).stdout.strip() == b"no"
+
+
+@pytest.fixture(scope="module")
+def confined(lab: Lab, own: str, tenant: Kubectl, admin: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in the tenant's namespace with all rights of direct mode, and the policies for consumers in force."""
+    stack.confine(lab.provider)
+    for role in (stack.REMOTE_ROLE, "isthmus-kinds-remote"):
+        made = binding(own, role, stack.provider_user(CONSUMER_ID))
+        made["metadata"]["name"] = f"confined-{role}"
+        admin.run("create", "-f", "-", stdin=json.dumps(made))
+    yield replace(tenant, namespace=own)
+    admin.run("delete", "-k", str(stack.POLICIES / "consumers"), "--wait=false")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("service externalname probe --external-name=metadata.internal", "spec.type"),  # a22
+        ("secret generic probe --type=kubernetes.io/service-account-token", "use type Opaque"),  # a24
+        ("ingress probe --rule=*.example.org/=web:80", "wildcard"),  # a28
+    ],
+)
+def test_a22_a24_a28_the_policies_for_consumers_hold_in_direct_mode(confined: Kubectl, command: str, said: str) -> None:
+    assert said in confined.result("create", *command.split(), "--dry-run=server").stderr.decode()
+
+
+def test_a27_in_direct_mode_nothing_bears_the_name_of_another_consumer(confined: Kubectl) -> None:
+    labels = {"offloading.isthmus.dev/consumer": "victim"}
+    forged = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "labels": labels}}
+    said = confined.result("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged).encode()).stderr.decode()
+    assert "can't bear the name of another" in said
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(lab: Lab, namespace: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def names(lab: Lab, dns: str) -> Iterator[Names]:
     there = admin(lab.provider, "default")
     here_admin = admin(lab.consumer, "default")
     here_admin.run("apply", "--server-side", "-f", str(stack.RBAC / "consumer-kinds.yaml"))
-    there.run("apply", "--server-side", "-f", str(stack.RBAC / "provider-kinds.yaml"))
+    there.run("apply", "--server-side", "-f", str(stack.RBAC / "kinds/provider.yaml"))
     for mapping, (near, far) in pairs.items():
         here_admin.run("create", "namespace", near)
         stack.grant_namespace(lab.provider, far, consumer_id=CONSUMER_ID)

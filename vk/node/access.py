@@ -7,13 +7,14 @@ asked by SelfSubjectAccessReview, which every authenticated user may make.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from kube.client import Client
 from kube.errors import KubeError
-from kube.resources import SELF_SUBJECT_ACCESS_REVIEWS
+from kube.resources import NAMESPACES, PODS, SELF_SUBJECT_ACCESS_REVIEWS, Resource
 from vk.node.signals import Condition, Notifier
 
 CONDITION = "ProviderAccess"
@@ -21,6 +22,19 @@ PERIOD_SECONDS = 60.0
 MOST_NAMESPACES = 20
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What we make at the provider: pods, or what stands for them, in mapped namespaces; and namespaces."""
+
+    pods: Resource = PODS
+    namespaces: Resource = NAMESPACES
+    tenant: str = ""
+    """The namespace in which namespaces are asked for; empty: in none."""
+
+
+DIRECT = Asks()
 
 
 class _Status(msgspec.Struct):
@@ -38,8 +52,14 @@ class ProviderAccess:
     """
 
     def __init__(
-        self, client: Client, *, namespaces: Callable[[], Iterable[str]], makes_namespaces: bool = False
+        self,
+        client: Client,
+        *,
+        namespaces: Callable[[], Iterable[str]],
+        makes_namespaces: bool = False,
+        asks: Asks = DIRECT,
     ) -> None:
+        self._asks = asks
         self._makes_namespaces = makes_namespaces
         self.changed = Notifier()
         self._client = client
@@ -64,8 +84,10 @@ class ProviderAccess:
         namespaces = sorted(self._namespaces())[:MOST_NAMESPACES]
         if not namespaces and not self._makes_namespaces:
             return
-        forbidden = [name for name in namespaces if not await self._may_create("pods", namespace=name)]
-        can_map = not self._makes_namespaces or await self._may_create("namespaces")
+        forbidden = [name for name in namespaces if not await self._may_create(self._asks.pods, namespace=name)]
+        can_map = not self._makes_namespaces or await self._may_create(
+            self._asks.namespaces, namespace=self._asks.tenant
+        )
         condition = _judge(forbidden, can_map=can_map)
         if condition == self._condition:
             return
@@ -74,8 +96,13 @@ class ProviderAccess:
         log("provider_access", status=condition.status, namespaces=forbidden)
         self.changed.notify()
 
-    async def _may_create(self, resource: str, *, namespace: str = "") -> bool:
-        attributes = {"verb": "create", "resource": resource, **({"namespace": namespace} if namespace else {})}
+    async def _may_create(self, resource: Resource, *, namespace: str = "") -> bool:
+        attributes = {
+            "verb": "create",
+            "group": resource.group,
+            "resource": resource.plural,
+            **({"namespace": namespace} if namespace else {}),
+        }
         body = {
             "apiVersion": SELF_SUBJECT_ACCESS_REVIEWS.api_version,
             "kind": SELF_SUBJECT_ACCESS_REVIEWS.kind,

@@ -28,7 +28,7 @@ USER = f"system:node:{NODE}"
 def roles(lab: Lab) -> None:
     """The roles; they are bound in each test's namespaces."""
     lab.consumer.kubectl("apply", "--server-side", "-f", stack.RBAC / "consumer-kinds.yaml")
-    for file in ("provider.yaml", "provider-kinds.yaml"):
+    for file in ("provider.yaml", "kinds/provider.yaml"):
         lab.provider.kubectl("apply", "--server-side", "-f", stack.RBAC / file)
     for cluster in (lab.consumer, lab.provider):
         objects = "\n---\n".join(map(json.dumps, (_definition(), _configured())))

@@ -23,7 +23,8 @@ Json = dict[str, Any]
 
 CONSUMER_ID = "lab"
 OTHER_ID = "other"
-LONG = 60.0
+SHOP_ID = "shop"
+LONG = 120.0
 _HERE = Path(__file__).parent
 _RBAC = "rbac.authorization.k8s.io"
 
@@ -45,6 +46,23 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def node(lab: Lab, manager: Unit) -> Iterator[stack.VirtualNode]:
+    """A virtual node in managed mode, of a consumer of its own."""
+    stack.admit(lab.provider, consumer_id=SHOP_ID)
+    made = stack.start(
+        lab,
+        node="managed-1",
+        consumer_id=SHOP_ID,
+        capacity={**stack.CAPACITY, "pods": "200"},
+        options=["--mode=managed", "--namespace-linger=20", "--reference-linger=1"],
+    )
+    made.wait_ready(timeout=LONG)
+    yield made
+    made.unit.check_alive()
+    made.unit.stop()
+
+
 def _own_namespace(lab: Lab) -> None:
     """The manager's own, with its election."""
     admin = Kubectl(lab.provider.plan.binaries / "kubectl", lab.provider.admin_kubeconfig, "isthmus")
@@ -62,11 +80,19 @@ def manager(lab: Lab) -> Iterator[Unit]:
     unit.stop()
 
 
-def start_manager(lab: Lab, name: str) -> Unit:
+def start_manager(lab: Lab, name: str, *, lease: int = 120) -> Unit:
+    """A manager. A machine that is busy with other tests may let it wait long; others take over after `lease` s."""
     host = lab.add_host(name)
     host.folder.mkdir(parents=True, exist_ok=True)
     file = lab.provider.client_kubeconfig(stack.MANAGER_USER, path=host.folder / "kubeconfig")
-    argv = [sys.executable, "-m", "tests.cluster.managed.runner", str(file), name]
+    argv = [
+        *(sys.executable, "-m", "isthmus", "manager"),
+        "--module=provider",
+        f"--kubeconfig={file}",
+        f"--identity={name}",
+        f"--health-listen={host.ip}:10258",
+        f"--lease-seconds={lease}",
+    ]
     return host.start("manager", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
 
 

@@ -218,19 +218,23 @@ def test_a_shadow_pod_that_goes_while_the_manager_is_away_takes_its_pod_along(te
 
 
 def test_another_replica_takes_over(tenant: Tenant, manager: Unit, lab: Lab) -> None:
-    other = start_manager(lab, "manager-b")
+    manager.stop()
     try:
-        manager.kill()
+        first = start_manager(lab, "manager-b", lease=15)
+        tenant.shadow("before")
+        tenant.until("before", phase="Running")
+        other = start_manager(lab, "manager-c", lease=15)
+        first.kill()
         tenant.shadow("web")
         tenant.until("web", phase="Running")
         other.stop()
     finally:
-        other.stop()
+        first.stop()
         manager.start()
     tenant.shadow("next")
     tenant.until("next", phase="Running")
     found = tenant.admin.list("pods")
-    assert sorted(pod["metadata"]["name"] for pod in found) == ["next", "web"]
+    assert sorted(pod["metadata"]["name"] for pod in found) == ["before", "next", "web"]
 
 
 # -- namespaces

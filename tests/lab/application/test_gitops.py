@@ -19,7 +19,7 @@ from tests.kubectl import Kubectl, admin, eventually, ready
 from tests.lab.application.conftest import CONSUMER_ID, LONG, MANIFESTS, Json, virtual_node
 
 NAMESPACE = "declared"
-_RBAC = ("provider.yaml", "provider-kinds.yaml", "provider-default-name.yaml")
+_RBAC = ("provider.yaml", "kinds/provider.yaml", "provider-default-name.yaml")
 _API = "rbac.authorization.k8s.io"
 _CLUSTER_WIDE = (
     *("namespaces", "nodes", "persistentvolumes", "storageclasses", "csidrivers", "runtimeclasses", "crds"),

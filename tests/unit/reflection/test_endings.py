@@ -38,10 +38,10 @@ def build(consumer: Consumer) -> Endings:
     remote: MutableStore[Object] = MutableStore()
     remote.upsert(pod(REMOTE[0], "r1"))
     remote.remove(pod(REMOTE[0], "r1", "2").metadata)
-    caches = SimpleNamespace(get=lambda _: SimpleNamespace(pods=SimpleNamespace(store=remote), synced=True))
+    caches = SimpleNamespace(get=lambda _: SimpleNamespace(remotes=SimpleNamespace(store=remote), synced=True))
     parts: dict[str, Any] = {
         "consumer": consumer,
-        "provider": None,
+        "remotes": None,
         "pods": MutableStore[Object](),
         "caches": caches,
         "references": SimpleNamespace(untrack=lambda _: None),

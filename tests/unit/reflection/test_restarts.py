@@ -14,6 +14,7 @@ from reflection.forge import names
 from reflection.forge.model import ForgeContext
 from reflection.ledger import Ledger
 from reflection.pods import Parts, PodReconciler
+from reflection.remotes import DirectRemotes
 
 KEY = ("web", "a")
 NAMESPACE = "web-milan"
@@ -50,7 +51,9 @@ class World:
             remote.upsert(gone)
             remote.remove(pod("r", "6", policy=policy, status={}, namespace=NAMESPACE).metadata)
             self.ledger[KEY].departed = gone
-        space = SimpleNamespace(name=NAMESPACE, synced=True, pods=SimpleNamespace(store=remote))
+        space = SimpleNamespace(
+            name=NAMESPACE, synced=True, pods=SimpleNamespace(store=remote), remotes=SimpleNamespace(store=remote)
+        )
         context = ForgeContext(node_name="n", consumer_id="milan", remote_namespace=NAMESPACE)
         self.reconciler = PodReconciler(self._parts(space, context))
 
@@ -58,9 +61,9 @@ class World:
         async def nothing(*_: object, **__: object) -> str:
             return NAMESPACE
 
+        provider: Any = SimpleNamespace(create=self._create, get=self._get)
         parts: Any = {
-            "consumer": None,
-            "provider": SimpleNamespace(create=self._create, get=self._get),
+            "remotes": DirectRemotes(provider),
             "pods": self.pods,
             "caches": SimpleNamespace(ensure=lambda _: space),
             "references": SimpleNamespace(track=lambda *_, **__: True),

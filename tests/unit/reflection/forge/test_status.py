@@ -10,7 +10,7 @@ import pytest
 from reflection.forge import names
 from reflection.forge.model import ForgeContext, Refused
 from reflection.forge.pod import forge_pod
-from reflection.forge.status import forge_status, lost_status, refused_status, status_patch
+from reflection.forge.status import forge_status, lost_status, recorded_status, refused_status, status_patch
 
 Json = dict[str, Any]
 NOW = "2026-11-22T12:00:00Z"
@@ -469,3 +469,26 @@ def test_a_remote_pod_made_again_does_not_take_the_host_away(
     wanted = wanted_for(pod, {"phase": "Pending"}, context)
     assert wanted["hostIP"] == pod["status"]["hostIP"]
     assert wanted["hostIPs"] == pod["status"]["hostIPs"]
+
+
+@pytest.mark.parametrize(("phase", "code"), [("Succeeded", 0), ("Failed", 137)])
+def test_of_an_end_that_is_only_recorded_containers_end_too(phase: str, code: int) -> None:
+    pod = {
+        "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "main", "image": "a"}]},
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [{"name": "main", "state": {"running": {}}, "ready": True}],
+        },
+    }
+    wanted = recorded_status(pod, phase=phase, reason="", message="", now="2026-01-01T00:00:00Z")
+    assert wanted["phase"] == phase
+    assert wanted["containerStatuses"][0]["state"]["terminated"]["exitCode"] == code
+    assert {one["type"]: one["status"] for one in wanted["conditions"]} == {
+        "ContainersReady": "False",
+        "Ready": "False",
+    }
+    again = recorded_status(
+        {**pod, "status": wanted}, phase="Failed", reason="x", message="", now="2026-01-02T00:00:00Z"
+    )
+    assert again["phase"] == phase

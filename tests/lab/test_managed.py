@@ -1,0 +1,130 @@
+"""Managed mode with real kubelets, by its manifests: a manager at each side, a VirtualNode, an application."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from deploy import stack
+from deploy.lab import isthmus_image
+from deploy.lab.lab import Lab
+from deploy.lab.paths import ROOT
+from tests import manifests as m
+from tests.kubectl import Kubectl, admin, eventually, ready
+from tests.lab.test_manager import MANIFESTS, READY, offloading, virtual_node
+
+CONSUMER_ID = "consumer"
+PROVIDER = str(ROOT / "deploy/manager/provider")
+_MINUTES = "--timeout=180s"
+_NODE = {"kubernetes.io/hostname": "managed"}
+
+
+@pytest.fixture(scope="module")
+def there(lab: Lab) -> Iterator[Kubectl]:
+    """The provider's administrator, with its manager running and a tenant."""
+    isthmus_image.load(lab.provider)
+    kubectl = admin(lab.provider, "isthmus")
+    try:
+        kubectl.run("apply", "--server-side", "-k", PROVIDER)
+        stack.admit(lab.provider, consumer_id=CONSUMER_ID)
+        kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
+        yield kubectl
+    finally:
+        kubectl.run("delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found", timeout=120)
+        kubectl.run("delete", "-k", PROVIDER, "--ignore-not-found", timeout=180)
+
+
+@pytest.fixture(scope="module")
+def own(lab: Lab, there: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """The consumer's administrator, with its manager running and the provider's kubeconfig in a Secret."""
+    isthmus_image.load(lab.consumer)
+    file = tmp_path_factory.mktemp("kubeconfigs") / "kubeconfig"
+    lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=file)
+    kubectl = admin(lab.consumer, "isthmus")
+    try:
+        kubectl.run("apply", "--server-side", "-k", MANIFESTS)
+        kubectl.run("create", "secret", "generic", "provider", f"--from-file={file}")
+        kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
+        yield kubectl
+    finally:
+        if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
+            kubectl.run("delete", "virtualnodes", "--all", timeout=180)
+        kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+
+
+@pytest.fixture
+def shop(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
+    """kubectl in an offloaded namespace of the consumer."""
+    consumer = admin(lab.consumer, "desk")
+    consumer.run("create", "namespace", consumer.namespace)
+    consumer.wait_for("serviceaccount", "default")
+    consumer.apply(offloading(namespaceMapping="SelectedName", remoteNamespace="rented"))
+    try:
+        yield consumer
+    finally:
+        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+
+
+def on_node(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    made = m.workload(kind, name, **fields)
+    made["spec"]["template"]["spec"]["nodeSelector"] = _NODE
+    return made
+
+
+@contextmanager
+def nobody_home(own: Kubectl) -> Iterator[None]:
+    """The consumer's manager and virtual kubelet do not run."""
+    names = [one["metadata"]["name"] for one in own.list("deployments")]
+    names.sort(key=lambda name: name != "isthmus-manager")  # first the manager, which would start the other again
+    for name in names:
+        own.run("scale", f"deployment/{name}", "--replicas=0")
+        eventually(lambda name=name: not running(own, name), what=f"{name} to stop", timeout=90)  # type: ignore[misc]  # a default argument
+    try:
+        yield
+    finally:
+        for name in names:
+            own.run("scale", f"deployment/{name}", "--replicas=1")
+
+
+def running(own: Kubectl, deployment: str) -> bool:
+    return any(pod["metadata"]["name"].startswith(f"{deployment}-") for pod in own.list("pods"))
+
+
+@pytest.mark.timeout(600)
+def test_a_deployment_runs_through_shadow_pods_and_the_provider_keeps_it(
+    own: Kubectl, shop: Kubectl, there: Kubectl, lab: Lab
+) -> None:
+    own.apply(virtual_node("managed", mode="Managed"))
+    own.run("wait", READY, _MINUTES, "virtualnode/managed", timeout=190)
+    shop.run("wait", READY, _MINUTES, "namespaceoffloading/offloading", timeout=190)
+    shop.apply(
+        on_node("Deployment", "web"),
+        m.job("once", m.container("main", "help"), restartPolicy="OnFailure", nodeSelector=_NODE),
+    )
+    remote = admin(lab.provider, "rented")
+    pod = eventually(
+        lambda: next((p for p in shop.list("pods", "--selector=app=web") if ready(p)), None), what="a pod", timeout=120
+    )
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    assert {s["metadata"]["name"] for s in remote.list("shadowpods")} >= {name}
+    eventually(lambda: "HTTP server" in shop.run("logs", name), what="logs", timeout=60)
+    assert "Usage" in shop.run("exec", name, "--", "/agnhost", "help")
+    shop.run("wait", "--for=condition=Complete", _MINUTES, "job/once", timeout=190)
+    done = shop.list("pods", "--selector=app=once")[0]["metadata"]["name"]
+
+    first = remote.get("pod", name)["metadata"]["uid"]
+    with nobody_home(own):
+        remote.run("delete", "pod", name, done, "--wait=false")
+        eventually(lambda: remote.get("pod", name)["metadata"]["uid"] != first, what="another pod", timeout=90)
+        eventually(lambda: ready(remote.get("pod", name)), what="it to be ready", timeout=90)
+        eventually(lambda: not remote.exists("pod", done), what="the Job's pod to go", timeout=90)
+    shop.wait_for("pod", name, lambda p: ready(p) and p["metadata"]["uid"] == uid, timeout=120)
+    assert not remote.exists("pod", done)
+    assert shop.get("pod", done)["status"]["phase"] == "Succeeded"
+
+    shop.run("delete", "deployment,job", "--all", timeout=120)
+    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    assert not there.exists("namespace", "rented")
+    own.run("delete", "virtualnode", "managed", timeout=180)
+    assert not admin(lab.provider, f"isthmus-{CONSUMER_ID}").list("namespacemaps")
