@@ -17,7 +17,7 @@ from deploy.lab.process import Unit, wait_until
 
 RBAC = ROOT / "deploy" / "rbac"
 POLICIES = ROOT / "deploy" / "policies"
-MANAGER = ROOT / "deploy" / "manager" / "consumer"
+MANAGER = ROOT / "deploy" / "manager"
 CRDS = ROOT / "deploy" / "crds"
 MANAGER_USER = "system:serviceaccount:isthmus:isthmus-manager"
 KUBELET_PORT = 10250
@@ -196,7 +196,7 @@ def borrow(consumer: LabCluster) -> None:
     """Make a cluster ready to have Identities."""
     consumer.kubectl("apply", "--server-side", "--force-conflicts", "-k", CRDS)
     consumer.kubectl("apply", "--server-side", "-f", RBAC / "peers.yaml")
-    for file in ("namespace.yaml", "rbac.yaml"):
+    for file in ("base/namespace.yaml", "base/account.yaml", "consumer/rbac.yaml"):
         consumer.kubectl("apply", "--server-side", "-f", MANAGER / file)
     for plural in ("identities", "virtualnodes"):
         wait_until(lambda plural=plural: _answers(consumer, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument

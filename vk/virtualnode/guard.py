@@ -35,10 +35,10 @@ MESSAGE: Final = (
 )
 _MANAGER: Final = "isthmus-manager"
 _RIGHTS: Final = (
-    *(_MANAGER, f"{_MANAGER}-scheduling", f"{_MANAGER}-storage"),
+    *(_MANAGER, f"{_MANAGER}-election", f"{_MANAGER}-scheduling", f"{_MANAGER}-storage"),
     *("isthmus-kinds", "isthmus-kinds-nodes", "isthmus-namespace-offloadings"),
 )
-"""Roles of deploy/manager/consumer, and their bindings."""
+"""Roles of deploy/manager/base and consumer, and their bindings."""
 
 
 class Guard:

@@ -97,9 +97,9 @@ def provider_folder(folder: Path) -> None:
         objects.append(
             {"apiVersion": f"{_API}/v1", "kind": kind, "metadata": metadata, "roleRef": ref, "subjects": [user]}
         )
-    write(folder, list(_RBAC), objects)
+    write(folder, [file.replace("/", "-") for file in _RBAC], objects)
     for file in _RBAC:
-        shutil.copy(stack.RBAC / file, folder)
+        shutil.copy(stack.RBAC / file, folder / file.replace("/", "-"))
 
 
 def consumer_folder(folder: Path, kubeconfig: Path) -> None:

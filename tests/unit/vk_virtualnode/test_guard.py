@@ -19,7 +19,9 @@ _KINDS = {
 
 
 def installed() -> list[dict[str, Any]]:
-    files = [*(ROOT / "deploy/manager/consumer").glob("*.yaml"), *(ROOT / "deploy/rbac").glob("consumer-*.yaml")]
+    folders = ("deploy/manager/base", "deploy/manager/consumer")
+    files = [file for folder in folders for file in (ROOT / folder).glob("*.yaml")]
+    files += (ROOT / "deploy/rbac").glob("consumer-*.yaml")
     found = (document for file in files for document in yaml.safe_load_all(file.read_text()))
     return [document for document in found if document.get("kind") in _KINDS]
 
