@@ -106,6 +106,7 @@ def test_a_deployment_runs_through_shadow_pods_and_the_provider_keeps_it(
     pod = eventually(
         lambda: next((p for p in shop.list("pods", "--selector=app=web") if ready(p)), None), what="a pod", timeout=120
     )
+    assert pod is not None
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     assert {s["metadata"]["name"] for s in remote.list("shadowpods")} >= {name}
     eventually(lambda: "HTTP server" in shop.run("logs", name), what="logs", timeout=60)
