@@ -179,12 +179,15 @@ def test_a_change_that_the_provider_refuses_is_told(shop: Shop) -> None:
 
 
 def test_f24_a_pod_that_is_deleted_while_the_consumer_is_away_is_made_again_by_the_provider(shop: Shop) -> None:
-    uid = shop.running("web")["metadata"]["uid"]
-    first = shop.remote_uid("web")
+    shop.held("web")
+    shop.set_status("web", "Running")
+    pod = shop.here.wait_for("pod", "web", lambda it: it["status"]["phase"] == "Running", timeout=LONG)
+    uid, first = pod["metadata"]["uid"], shop.remote_uid("web")
     shop.node.unit.kill()
     try:
         shop.there.run("delete", "pod", "web", "--wait=false")
         eventually(lambda: shop.remote_uid("web") != first, what="another pod", timeout=LONG)
+        shop.set_status("web", "Running")
     finally:
         shop.node.unit.start()
     shop.node.wait_ready(timeout=LONG)
