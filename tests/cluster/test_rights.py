@@ -129,7 +129,7 @@ def confined(lab: Lab, own: str, tenant: Kubectl, admin: Kubectl) -> Iterator[Ku
     for role in (stack.REMOTE_ROLE, "isthmus-kinds-remote"):
         made = binding(own, role, stack.provider_user(CONSUMER_ID))
         made["metadata"]["name"] = f"confined-{role}"
-        admin.run("create", "-f", "-", stdin=json.dumps(made))
+        replace(admin, namespace=own).run("create", "-f", "-", stdin=json.dumps(made))
     yield replace(tenant, namespace=own)
     admin.run("delete", "-k", str(stack.POLICIES / "consumers"), "--wait=false")
 
