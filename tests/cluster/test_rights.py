@@ -138,7 +138,7 @@ def confined(lab: Lab, own: str, tenant: Kubectl, admin: Kubectl) -> Iterator[Ku
     ("command", "said"),
     [
         ("service externalname probe --external-name=metadata.internal", "spec.type"),  # a22
-        ("secret generic probe --type=kubernetes.io/service-account-token", "use type Opaque"),  # a24
+        ("secret generic probe --type=helm.sh/release.v1", "use type Opaque"),  # a24
         ("ingress probe --rule=*.example.org/=web:80", "wildcard"),  # a28
     ],
 )
