@@ -1,24 +1,21 @@
-"""The modules of a manager by the names that `--module` takes, in the order in which they are added."""
+"""The modules of a manager by the names that `--module` takes, in the order in which they are added.
+
+Each is the file of its name, loaded only if it is wanted: what one is made of, as gRPC, is no burden to the others.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from isthmus.modules import consumer, network, peers, provider, tenants
 from isthmus.modules.parts import Parts
 from isthmus.options import OptionsError
 
 Add = Callable[[Parts], Awaitable[None]]
 """Builds a module's controllers and hands their tasks to the supervisor. Raises `OptionsError`."""
 
-MODULES: Final[dict[str, Add]] = {
-    "tenants": tenants.add,
-    "provider": provider.add,
-    "peers": peers.add,
-    "consumer": consumer.add,
-    "network": network.add,
-}
+MODULES: Final = ("tenants", "provider", "peers", "consumer", "network")
 DEFAULT: Final = ("consumer",)
 
 
@@ -28,4 +25,9 @@ def chosen(names: Sequence[str]) -> list[Add]:
     for name in wanted:
         if name not in MODULES:
             raise OptionsError(f"--module {name!r}: expected one of {', '.join(MODULES)}")
-    return [add for name, add in MODULES.items() if name in wanted]
+    return [_load(name) for name in MODULES if name in wanted]
+
+
+def _load(name: str) -> Add:
+    add: Add = importlib.import_module(f"isthmus.modules.{name}").add
+    return add
