@@ -20,18 +20,8 @@ from deploy.lab.console import run
 
 PYTHON = "3.11"
 PYTHON_PACKAGES = (
-    *(
-        "ca-certificates",
-        "libbz2-1.0",
-        "libc6",
-        "libcrypt1",
-        "libexpat1",
-        "libffi8",
-        "libgcc-s1",
-        "liblzma5",
-        "libstdc++6",
-    ),
-    *("libssl3", "libuuid1", "zlib1g"),
+    *("ca-certificates", "libbz2-1.0", "libc6", "libcrypt1", "libexpat1", "libffi8", "libgcc-s1", "liblzma5"),
+    *("libssl3", "libstdc++6", "libuuid1", "zlib1g"),
     *(f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib"),
 )
 """Debian's Python and what it links to."""
