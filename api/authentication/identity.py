@@ -11,7 +11,7 @@ from api.authentication.common import MAX_ID, CredentialType, Label, Name, Pem, 
 from api.meta import DNS_LABEL, Conditions, rule
 from kube.objects import Metadata
 
-Method = Literal["Exchange", "Invitation", "Kubeconfig"]
+Method = Literal["Exchange", "Kubeconfig"]
 
 
 class SecretEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -33,7 +33,7 @@ class IdentitySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         ),
         rule(
             "!has(self.method) || (self.method == 'Exchange') == !has(self.secret)",
-            "secret is needed by the methods Kubeconfig and Invitation, and not used by Exchange",
+            "secret is needed by the method Kubeconfig, and not used by Exchange",
         ),
         rule(
             "!has(self.server) || has(self.caBundle)",
@@ -48,8 +48,8 @@ class IdentitySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     method: Annotated[
         Method,
         Meta(
-            description="Method is how the two came to know each other: by exchanging files, by an invitation, or by a "
-            "kubeconfig that somebody else made and renews."
+            description="Method is how the two came to know each other: by exchanging files, or by a kubeconfig "
+            "that somebody else made and renews."
         ),
     ] = "Exchange"
     server: Annotated[
@@ -90,7 +90,7 @@ class IdentitySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     ] = None
     secret: Annotated[
         SecretEntry | None,
-        Meta(description="Secret holds the kubeconfig or the invitation's kubeconfig that was given to us."),
+        Meta(description="Secret holds the kubeconfig that was given to us."),
     ] = None
 
 

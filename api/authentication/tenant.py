@@ -11,7 +11,6 @@ from api.authentication.common import (
     MAX_ID,
     Amounts,
     CredentialType,
-    Label,
     Labels,
     Name,
     Pem,
@@ -71,10 +70,6 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
             "like be limited to; what is not named is not limited. It is held exactly."
         ),
     ] = {}
-    slice_classes: Annotated[
-        tuple[Label, ...],
-        Meta(description="SliceClasses are the classes of ResourceSlices that the consumer may ask for; absent, all."),
-    ] = ()
     node_selector: Annotated[
         Labels, Meta(description="NodeSelector selects the nodes that the consumer's pods may run on; absent, all.")
     ] = {}
@@ -93,27 +88,6 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     ] = ()
     priority_classes: Annotated[
         tuple[Name, ...], Meta(description="PriorityClasses are those that the consumer's pods may name.")
-    ] = ()
-    storage_classes: Annotated[
-        tuple[Name, ...],
-        Meta(description="StorageClasses are those that the consumer's claims may name; absent, all."),
-    ] = ()
-    ingress_classes: Annotated[
-        tuple[Name, ...], Meta(description="IngressClasses are those that the consumer's Ingresses may name.")
-    ] = ()
-    ingress_hosts: Annotated[
-        tuple[Annotated[str, Meta(max_length=253)], ...],
-        Meta(
-            description="IngressHosts are the domains that the consumer's Ingresses may serve, with all below them; "
-            "absent, it may have no Ingress at all."
-        ),
-    ] = ()
-    load_balancer_classes: Annotated[
-        tuple[Annotated[str, Meta(max_length=317)], ...],
-        Meta(
-            description="LoadBalancerClasses are those that the consumer's Services of type LoadBalancer may name; "
-            "absent, it may have no such Service."
-        ),
     ] = ()
 
 
@@ -152,8 +126,6 @@ class TenantStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     identity: Annotated[
         str, Meta(description="Identity is the manifest that the consumer has to apply, without any secret.")
     ] = ""
-    granted: Annotated[Amounts, Meta(description="Granted is what all the consumer's slices come to.")] = {}
-    used: Annotated[Amounts, Meta(description="Used is what the consumer's pods request.")] = {}
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -61,7 +61,7 @@ class Credentials:
         """Answer one request. Errors are raised: the controller tries again."""
         self._check_leading()
         asked = self._asked.get(key)
-        if asked is None or asked.metadata.deletion_timestamp or asked.spec.join is not None:
+        if asked is None or asked.metadata.deletion_timestamp:
             return None
         said = condition(asked.status.conditions, ISSUED)
         if said is not None and said.reason not in ("SignerPending", "NotLetIn"):
