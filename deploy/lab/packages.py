@@ -24,22 +24,25 @@ _NODE = {
     str(CNI_PLUGINS / "ptp"): "containernetworking-plugins",
     str(BUSYBOX): "busybox-static",
     "iptables": "iptables",
-    # The fabric's agents, and what its tests ask with.
-    "wg": "wireguard-tools",
-    "wireguard-go": "wireguard-go",
-    "ping": "iputils-ping",
 }
+# The fabric's agents, and what its tests ask with.
+_FABRIC = {"wg": "wireguard-tools", "wireguard-go": "wireguard-go", "ping": "iputils-ping"}
 _GUEST = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "dpkg-deb": "dpkg"}
 
 
 def missing(*, nodes: bool) -> list[str]:
     """The Debian packages yet to be installed for a lab with or without real nodes."""
-    return _missing(_CONTROL_PLANE | (_NODE if nodes else {}))
+    return _missing(_CONTROL_PLANE | (_NODE | _FABRIC if nodes else {}))
 
 
 def ensure(*, nodes: bool) -> None:
     """Install what is missing with apt-get, saying so; LabError if that cannot be done."""
-    _ensure(_CONTROL_PLANE | (_NODE if nodes else {}))
+    _ensure(_CONTROL_PLANE | (_NODE | _FABRIC if nodes else {}))
+
+
+def ensure_fabric() -> None:
+    """As `ensure`, for the fabric alone: no clusters, only network namespaces."""
+    _ensure(_CONTROL_PLANE | _FABRIC)
 
 
 def ensure_guest() -> None:

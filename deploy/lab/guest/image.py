@@ -22,8 +22,18 @@ from deploy.lab.userland import PYTHON, PYTHON_PACKAGES
 EXIT = "guest-exit:"
 """The guest's last line begins so; the command's exit code follows."""
 _TOOLS = (
-    *("busybox-static", "coreutils", "dash", "iproute2", "iputils-ping", "kmod", "nftables", "util-linux"),
-    *("wireguard-tools", "libacl1", "libatomic1", "libattr1", "libblkid1", "libbpf1", "libbsd0", "libcap-ng0"),
+    *("busybox-static", "coreutils", "dash", "iproute2", "iputils-ping", "kmod", "netbase", "nftables"),
+    *(
+        "wireguard-go",
+        "wireguard-tools",
+        "libacl1",
+        "libatomic1",
+        "libattr1",
+        "libblkid1",
+        "libbpf1",
+        "libbsd0",
+        "libcap-ng0",
+    ),
     *("libcap2", "libcap2-bin", "libcom-err2", "libdb5.3", "libedit2", "libelf1", "libgmp10", "libgssapi-krb5-2"),
     *("libidn2-0", "libjansson4", "libk5crypto3", "libkeyutils1", "libkmod2", "libkrb5-3", "libkrb5support0", "libmd0"),
     *("libmnl0", "libmount1", "libncursesw6", "libnftables1", "libnftnl11", "libnsl2", "libpcre2-8-0", "libreadline8"),
@@ -43,6 +53,10 @@ _INIT = f"""#!/bin/busybox sh
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mkdir -p /dev/pts /dev/net
+/bin/busybox ln -s /proc/self/fd /dev/fd
+/bin/busybox ln -s fd/0 /dev/stdin
+/bin/busybox ln -s fd/1 /dev/stdout
+/bin/busybox ln -s fd/2 /dev/stderr
 /bin/busybox mount -t devpts devpts /dev/pts
 /bin/busybox mount -t tmpfs tmpfs /run
 /bin/busybox mount -t tmpfs tmpfs /tmp
@@ -94,6 +108,10 @@ def checkout(command: Sequence[str], target: Path) -> None:
             if (source := paths.ROOT / name).is_file():
                 (code / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, code / name)
+        program = root / "usr/bin/isthmus"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\nexec python{PYTHON} -m isthmus "$@"\n')
+        program.chmod(0o755)
         (root / "guest-command").write_text(shlex.join(command) + "\n")
         _pack(root, target)
 

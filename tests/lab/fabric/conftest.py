@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """Connected; a test leaves it so."""
-    packages.ensure(nodes=True)
+    packages.ensure_fabric()
     with tempfile.TemporaryDirectory(prefix="isf-") as folder:
         made = World(Path(folder))
         try:
