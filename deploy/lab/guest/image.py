@@ -22,25 +22,17 @@ from deploy.lab.userland import PYTHON, PYTHON_PACKAGES
 EXIT = "guest-exit:"
 """The guest's last line begins so; the command's exit code follows."""
 _TOOLS = (
-    *("busybox-static", "coreutils", "dash", "iproute2", "iputils-ping", "kmod", "netbase", "nftables"),
-    *(
-        "wireguard-go",
-        "wireguard-tools",
-        "libacl1",
-        "libatomic1",
-        "libattr1",
-        "libblkid1",
-        "libbpf1",
-        "libbsd0",
-        "libcap-ng0",
-    ),
-    *("libcap2", "libcap2-bin", "libcom-err2", "libdb5.3", "libedit2", "libelf1", "libgmp10", "libgssapi-krb5-2"),
-    *("libidn2-0", "libjansson4", "libk5crypto3", "libkeyutils1", "libkmod2", "libkrb5-3", "libkrb5support0", "libmd0"),
-    *("libmnl0", "libmount1", "libncursesw6", "libnftables1", "libnftnl11", "libnsl2", "libpcre2-8-0", "libreadline8"),
-    *("libselinux1", "libsmartcols1", "libsqlite3-0", "libstdc++6", "libsystemd0", "libtinfo6", "libtirpc3"),
-    *("libudev1", "libunistring2", "libxtables12", "libzstd1", "liblz4-1", "libgcrypt20", "libgpg-error0"),
-    *("python3.11", "conntrack", "libnetfilter-conntrack3", "libnfnetlink0", "ethtool", "sed", "grep"),
+    *("busybox-static", "conntrack", "coreutils", "dash", "ethtool", "grep", "iproute2", "iputils-ping", "kmod"),
+    *("netbase", "nftables", "python3.11", "sed", "util-linux", "wireguard-go", "wireguard-tools"),
+    *("libacl1", "libatomic1", "libattr1", "libblkid1", "libbpf1", "libbsd0", "libcap-ng0", "libcap2", "libcap2-bin"),
+    *("libcom-err2", "libdb5.3", "libedit2", "libelf1", "libgcrypt20", "libgmp10", "libgpg-error0", "libgssapi-krb5-2"),
+    *("libidn2-0", "libjansson4", "libk5crypto3", "libkeyutils1", "libkmod2", "libkrb5-3", "libkrb5support0"),
+    *("liblz4-1", "libmd0", "libmnl0", "libmount1", "libncursesw6", "libnetfilter-conntrack3", "libnfnetlink0"),
+    *("libnftables1", "libnftnl11", "libnsl2", "libpcre2-8-0", "libreadline8", "libselinux1", "libsmartcols1"),
+    *("libsqlite3-0", "libstdc++6", "libsystemd0", "libtinfo6", "libtirpc3", "libudev1", "libunistring2"),
+    *("libxtables12", "libzstd1"),
 )
+"""What the tests and the agent run, and what that links to."""
 _MODULES = ("arch/x86/crypto", "crypto", "drivers/net", "lib", "net")
 """Folders of kernel modules that the network is made of; of drivers/net only what lies in it or in a virtual one."""
 _VIRTUAL_DRIVERS = ("bonding", "ipvlan", "macvlan", "vxlan", "wireguard")
