@@ -30,7 +30,7 @@ from netfabric.controller.agents import AgentConnection, AgentPool
 from netfabric.controller.authority import CHECK_SECONDS, Authority, Credential
 from netfabric.controller.external import ExternalStatuses
 from netfabric.controller.facts import Agent, Offloaded, World
-from netfabric.controller.keys import KeyPair, Keys, secret_name
+from netfabric.controller.keys import KeyPair, Keys
 from netfabric.controller.nodes import Node, Pod
 from netfabric.controller.numbers import Numbers
 from netfabric.controller.sightings import COMPONENT_LABEL, COMPONENTS
@@ -202,7 +202,7 @@ class Fabric:
         own = declared.own(peerings, self.nodes.store.values())
         plan = allocation.plan(own, map(declared.peer_input, peerings))
         keys = {one.metadata.name: await self._keys.of(one) for one in peerings if one.spec.technology != "None"}
-        self._keys.forget({secret_name(one) for one in peerings})
+        self._keys.forget(peerings)
         agents = await self._agents()
         self.pool.keep(agents)
         self._active = self._choose(agents)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,16 @@ def secret_name(peering: NetworkPeering) -> str:
     return given.name if given is not None else f"isthmus-network-{peering.metadata.name}"
 
 
+def _place(peering: NetworkPeering) -> tuple[str, str]:
+    return peering.metadata.uid, secret_name(peering)
+
+
+def _of_another(secret: Secret, peering: NetworkPeering) -> bool:
+    """Whether a Secret was made for a peering that is gone: the garbage collector would take it, whoever uses it."""
+    owners = secret.metadata.owner_references
+    return any(owner.kind == "NetworkPeering" and owner.uid != peering.metadata.uid for owner in owners)
+
+
 class Keys:
     """Reads Secrets by name, now and then, and makes those that the user has not named."""
 
@@ -92,16 +102,18 @@ class Keys:
         self._namespace = namespace
         self._check = check
         self._clock = clock
-        self._known: dict[str, tuple[float, KeyPair]] = {}
+        self._known: dict[tuple[str, str], tuple[float, KeyPair]] = {}
+        """By the peering's UID and the Secret's name: another peering of the same name has another key."""
 
-    def forget(self, names: set[str]) -> None:
-        """Keep in memory only what these Secrets hold."""
-        self._known = {name: known for name, known in self._known.items() if name in names}
+    def forget(self, kept: Iterable[NetworkPeering]) -> None:
+        """Keep in memory only the keys of these."""
+        places = {_place(one) for one in kept}
+        self._known = {place: known for place, known in self._known.items() if place in places}
 
     async def of(self, peering: NetworkPeering) -> KeyPair | Problem:
         """The pair of a peering, or why there is none. Raises `KubeError`."""
         name = secret_name(peering)
-        known = self._known.get(name)
+        known = self._known.get(_place(peering))
         if known is not None and self._clock() - known[0] < READ_SECONDS:
             return known[1]
         secret = await self._read(name)
@@ -110,12 +122,14 @@ class Keys:
                 told = f"spec.keySecret: make Secret {self._namespace}/{name} with the entry {ENTRY}, or leave it out"
                 return Problem("KeyMissing", told)
             found = await self._make(name, peering)
+        elif peering.spec.key_secret is None and _of_another(secret, peering):
+            found = await self._make(name, peering, instead=secret.metadata.resource_version)
         else:
             read = self._decode(secret)
             if isinstance(read, Problem):
                 return read
             found = read
-        self._known[name] = (self._clock(), found)
+        self._known[_place(peering)] = (self._clock(), found)
         return found
 
     def _decode(self, secret: Secret) -> KeyPair | Problem:
@@ -138,8 +152,8 @@ class Keys:
                 return None
             raise
 
-    async def _make(self, name: str, peering: NetworkPeering) -> KeyPair:
-        """Create, never replace: if it is there by now, that is a conflict, and is read the next time."""
+    async def _make(self, name: str, peering: NetworkPeering, *, instead: str = "") -> KeyPair:
+        """Create, or replace the one of resourceVersion `instead`: a conflict raises, and all is read the next time."""
         made = generate()
         owner = {
             "apiVersion": "networking.isthmus.dev/v1alpha1",
@@ -156,6 +170,10 @@ class Keys:
         text = base64.b64encode(base64.b64encode(made.private)).decode()
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": {ENTRY: text}}
         self._check()
-        await self._client.create(SECRETS, body, namespace=self._namespace)
+        if instead:
+            metadata["resourceVersion"] = instead
+            await self._client.replace(SECRETS, body, namespace=self._namespace, name=name)
+        else:
+            await self._client.create(SECRETS, body, namespace=self._namespace)
         log.info("key of a network made", peering=peering.metadata.name, secret=f"{self._namespace}/{name}")
         return made

@@ -27,7 +27,7 @@ def prepare(cluster: LabCluster, folder: Path) -> Path:
     admin = Kubectl(cluster.plan.binaries / "kubectl", cluster.admin_kubeconfig)
     anywhere = replace(admin, namespace="")
     admin.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/crds"))
-    admin.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/namespace.yaml"))
+    admin.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/base/namespace.yaml"))
     for file in ("namespace", "rbac"):
         anywhere.run("apply", "--server-side", "-f", str(ROOT / f"deploy/network/{file}.yaml"))
     admin.run("wait", "--for=condition=Established", "crd", "--all")
