@@ -8,7 +8,7 @@ import pytest
 from deploy.lab.lab import Lab
 from tests import manifests as m
 from tests.kubectl import Kubectl, admin, eventually, ready
-from tests.lab.test_manager import own, virtual_node
+from tests.lab.test_manager import offloading, own, virtual_node
 
 __all__ = ["own"]
 
@@ -67,6 +67,7 @@ def shop(node: Kubectl, lab: Lab) -> Iterator[Kubectl]:
     consumer = admin(lab.consumer, "stored")
     consumer.run("create", "namespace", consumer.namespace)
     consumer.wait_for("serviceaccount", "default")
+    consumer.apply(offloading())
     try:
         yield consumer
     finally:
