@@ -296,14 +296,13 @@ class Tenants:
         await self._write(tenant, wanted)
 
     async def _write(self, tenant: Tenant, status: TenantStatus) -> Tenant:
-        """Write the part of the status that is ours; quota's is left alone."""
+        """Write the status, if the Tenant is still as it was seen."""
         meta = tenant.metadata
-        mine = msgspec.structs.replace(status, granted={}, used={})
         body = {
             "apiVersion": TENANTS.api_version,
             "kind": TENANTS.kind,
             "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
-            "status": msgspec.to_builtins(mine),
+            "status": msgspec.to_builtins(status),
         }
         self._check_leading()
         return await self._client.apply(
