@@ -11,8 +11,9 @@ import prometheus_client
 import pytest
 
 from api.offloading.namespaces import NamespaceOffloading
-from isthmus import kinds, virtual_kubelet
+from isthmus import kinds
 from isthmus.options import Options, OptionsError
+from isthmus.virtual.declared import gives_tokens
 from kube.objects import Metadata
 from kube.supervisor import Supervisor
 from reflection.kinds import marks
@@ -104,10 +105,10 @@ def test_fixed_namespaces_are_reflected_from_the_start() -> None:
     ("spec", "given"), [({"serviceAccountTokens": True}, True), ({"serviceAccountTokens": False}, False), ({}, False)]
 )
 def test_a_namespace_opts_in_to_tokens(spec: dict[str, Any], given: bool) -> None:
-    gives = virtual_kubelet.gives_tokens(declared(shop=spec))
+    gives = gives_tokens(declared(shop=spec))
     assert gives("shop") is given
     assert gives("elsewhere") is False
 
 
 def test_without_objects_the_option_alone_decides_about_tokens() -> None:
-    assert virtual_kubelet.gives_tokens(None)("any") is True
+    assert gives_tokens(None)("any") is True

@@ -1,0 +1,1 @@
+"""The parts of `isthmus virtual-kubelet`, built from its options."""
