@@ -17,9 +17,10 @@ import structlog
 from kube.client import Client
 from kube.errors import ApiError
 from kube.objects import Secret
+from kube.pki import Pair
 from kube.resources import SECRETS
 from netfabric.controller import certificates
-from netfabric.controller.certificates import CONTROLLER, NAMES, Authorities, Lifetimes, MaterialError, Pair
+from netfabric.controller.certificates import CONTROLLER, NAMES, Authorities, Lifetimes, MaterialError
 
 log = structlog.get_logger(__name__)
 
