@@ -18,6 +18,8 @@ from deploy.lab.errors import LabError
 from deploy.lab.pki import PairFiles
 
 Json = dict[str, Any]
+_SHOWN = 4000
+"""Characters of a refusal that an error shows."""
 _PLURALS = {
     "APIService": "apiservices",
     "ClusterRole": "clusterroles",
@@ -43,7 +45,7 @@ class StatusError(LabError):
     """The API server refused."""
 
     def __init__(self, method: str, path: str, status: int, body: str) -> None:
-        super().__init__(f"{method} {path}: {status} {body[:500]}")
+        super().__init__(f"{method} {path}: {status} {body[:_SHOWN]}")
         self.status = status
 
 
@@ -82,6 +84,21 @@ class Api:
             while line := response.readline():
                 event: Json = json.loads(line)
                 yield event
+
+    def streaming(
+        self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    ) -> http.client.HTTPSConnection:
+        """GET whose answer (200, or 101 to an upgrade) has begun; the connection is the caller's to close."""
+        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=timeout)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            response = connection.getresponse()
+            if response.status >= 300:
+                raise StatusError("GET", path, response.status, response.read().decode(errors="replace"))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def ready(self) -> bool:
         """Whether the API server says it is ready."""

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    with testing.temporary(LabSettings(audit="Request"), number=10) as made:
+    with testing.temporary(LabSettings(audit="RequestResponse"), number=10) as made:
         yield made
 
 

@@ -2,11 +2,9 @@
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from deploy import stack
@@ -17,7 +15,7 @@ from deploy.lab.errors import LabError
 from deploy.lab.faults import Faults
 from deploy.lab.process import wait_until
 from deploy.lab.proxy import rules
-from tests import history
+from tests import audit, history
 from tests.cluster.faults.proxies import Proxy
 from tests.history import Entry, History
 
@@ -289,17 +287,8 @@ class World:
         return found
 
     def _entries(self, cluster: LabCluster) -> list[Entry]:
-        """What the audit log has of the test's namespace and of Nodes, complete up to now."""
-        mark = uuid.uuid4().hex
         namespace = self.namespace if cluster is self.node.consumer else self.remote_namespace
-        body = {"metadata": {"annotations": {"test.isthmus.dev/mark": mark}}}
-        cluster.api.request("PATCH", f"/api/v1/namespaces/{namespace}", body=body, content_type=MERGE)
-        offset = self.marks.audit[cluster.name]
-        wait_until(
-            lambda: mark in _text_from(cluster.audit_log, offset), what="the audit log", timeout=LONG, every=0.05
-        )
-        entries = history.read(cluster.audit_log, offset=offset)
-        return [entry for entry in entries if entry.namespace == namespace or entry.resource == "nodes"]
+        return audit.entries(cluster, namespace, offset=self.marks.audit[cluster.name])
 
     def _spoiled(self) -> list[Entry]:
         found = []
@@ -321,7 +310,7 @@ def marks(node: stack.VirtualNode, proxies: dict[str, Proxy]) -> Marks:
     """Where the logs stand now."""
     clusters = (node.consumer, node.provider)
     return Marks(
-        audit={cluster.name: cluster.audit_log.stat().st_size for cluster in clusters},
+        audit={cluster.name: audit.size(cluster) for cluster in clusters},
         log=node.unit.log.stat().st_size,
         records={side: len(proxy.records) for side, proxy in proxies.items()},
     )
@@ -344,9 +333,3 @@ def _get(api: Api, path: str) -> Json | None:
         if error.status == 404:
             return None
         raise
-
-
-def _text_from(path: Path, offset: int) -> str:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read().decode(errors="replace")

@@ -7,6 +7,8 @@ import pytest
 
 from deploy import stack
 from deploy.lab.lab import Lab
+from tests import audit
+from tests.history import History
 from tests.kubectl import Kubectl
 
 
@@ -37,7 +39,7 @@ def provider(vnode: stack.VirtualNode, consumer: Kubectl) -> Kubectl:
 
 
 class _namespace:  # noqa: N801 - used as a function
-    """Makes a namespace and has it removed afterwards."""
+    """Makes a namespace, looks at all that was done in it by the invariants, and has it removed afterwards."""
 
     def __init__(self, kubeconfig: object, vnode: stack.VirtualNode) -> None:
         self._vnode = vnode
@@ -45,6 +47,7 @@ class _namespace:  # noqa: N801 - used as a function
         self._kubectl = Kubectl(
             vnode.consumer.plan.binaries / "kubectl", vnode.consumer.admin_kubeconfig, namespace=self._name
         )
+        self._offsets = {cluster.name: audit.size(cluster) for cluster in (vnode.consumer, vnode.provider)}
 
     def __enter__(self) -> Kubectl:
         self._kubectl.run("create", "namespace", self._name)
@@ -52,4 +55,25 @@ class _namespace:  # noqa: N801 - used as a function
         return self._kubectl
 
     def __exit__(self, *_error: object) -> None:
-        self._kubectl.run("delete", "namespace", self._name, "--wait=false")
+        try:
+            self._check()
+        finally:
+            self._kubectl.run("delete", "namespace", self._name, "--wait=false")
+
+    def _check(self) -> None:
+        """I1 to I4 and I7, as far as they hold while pods are still on their way."""
+        sides = ((self._vnode.consumer, self._name), (self._vnode.provider, f"{self._name}-lab"))
+        if not all(cluster.api.exists(f"/api/v1/namespaces/{name}") for cluster, name in sides):
+            return  # nothing was offloaded, or the test removed the namespace itself
+        consumer, provider = (
+            audit.entries(cluster, name, offset=self._offsets[cluster.name]) for cluster, name in sides
+        )
+        History(
+            node=self._vnode.name,
+            node_user=f"system:node:{self._vnode.name}",
+            provider_user=stack.provider_user("lab"),
+            consumer=consumer,
+            provider=provider,
+            origins_left=(),
+            remotes_left=(),
+        ).check(at_rest=False)

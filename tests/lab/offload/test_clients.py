@@ -1,8 +1,12 @@
 """Clients other than kubectl, long silence, and what must never be written down."""
 
 import base64
-import subprocess
+import socket
+import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,13 @@ from tests import manifests as m
 from tests.kubectl import Kubectl, eventually, phase, ready
 
 SILENCE = 300
+WEBSOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
+}
 
 
 @pytest.mark.timeout(480)
@@ -56,18 +67,27 @@ def test_the_python_clients_websocket_stream(consumer: Kubectl) -> None:
 def test_f39_clients_that_vanish_leave_no_stream_behind(consumer: Kubectl, vnode: stack.VirtualNode) -> None:
     consumer.create(m.pod("web"))
     consumer.wait_for("pod", "web", ready)
+    pod = f"/api/v1/namespaces/{consumer.namespace}/pods/web"
+    followers, commands = [f"{pod}/log?follow=true"] * 4, [f"{pod}/exec?stdout=true&command=sleep&command=60"]
     before = _descriptors(vnode)
-    for _ in range(10):
-        clients = [
-            consumer.popen(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for words in (("exec", "web", "--", "sleep", "600"), ("logs", "-f", "web")) * 5
-        ]
-        eventually(lambda: _descriptors(vnode) > before + 5, what="the streams to open", timeout=30)
+    for _ in range(20):
+        with ThreadPoolExecutor(5) as threads:
+            clients = list(threads.map(partial(_stream, vnode), (followers + commands) * 5))
+        assert _descriptors(vnode) >= before + 2 * len(clients)
         for client in clients:
-            client.kill()
-            client.wait(timeout=10)
-    eventually(lambda: _descriptors(vnode) <= before + 5, what="the streams to be closed", timeout=30)
+            _reset(client)
+        eventually(lambda: _descriptors(vnode) <= before + 5, what="the streams to be closed", timeout=30)
     assert consumer.result("exec", "web", "--", "echo", "fine").stdout == b"fine\n"
+
+
+def _stream(vnode: stack.VirtualNode, path: str) -> HTTPSConnection:
+    return vnode.consumer.api.streaming(path, headers=WEBSOCKET if "/exec?" in path else None)
+
+
+def _reset(client: HTTPSConnection) -> None:
+    """End the connection without a word: by RST, and without TLS' close_notify."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 def _descriptors(vnode: stack.VirtualNode) -> int:
