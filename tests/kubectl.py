@@ -5,10 +5,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.lab.cluster import LabCluster
+from tests import reading
+from tests.reading import NotUnderstoodError, RefusedError
 
 T = TypeVar("T")
 
@@ -87,17 +90,34 @@ class Kubectl:
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """An object."""
-        found: dict[str, Any] = json.loads(self.run("get", kind, name, "-o", "json"))
-        return found
+        try:
+            return reading.reader(self.kubeconfig).get(kind, name, namespace=self.namespace)
+        except NotUnderstoodError:
+            found: dict[str, Any] = json.loads(self.run("get", kind, name, "-o", "json"))
+            return found
+        except RefusedError as error:
+            raise KubectlError(f"get {kind} {name}: {error}") from None
 
     def list(self, kind: str, *arguments: str) -> Sequence[dict[str, Any]]:
         """Objects of a kind."""
-        items: list[dict[str, Any]] = json.loads(self.run("get", kind, "-o", "json", *arguments))["items"]
-        return items
+        try:
+            return reading.reader(self.kubeconfig).list(kind, arguments, namespace=self.namespace)
+        except NotUnderstoodError:
+            items: list[dict[str, Any]] = json.loads(self.run("get", kind, "-o", "json", *arguments))["items"]
+            return items
+        except RefusedError as error:
+            raise KubectlError(f"get {kind} {' '.join(arguments)}: {error}") from None
 
     def exists(self, kind: str, name: str) -> bool:
         """Whether there is such an object."""
-        return bool(self.run("get", kind, name, "--ignore-not-found", "-o", "name").strip())
+        try:
+            return bool(reading.reader(self.kubeconfig).get(kind, name, namespace=self.namespace))
+        except NotUnderstoodError:
+            return bool(self.run("get", kind, name, "--ignore-not-found", "-o", "name").strip())
+        except RefusedError as error:
+            if error.status == HTTPStatus.NOT_FOUND and error.reason == "NotFound":
+                return False
+            raise KubectlError(f"get {kind} {name}: {error}") from None
 
     def wait_for(
         self,
@@ -127,7 +147,9 @@ class Kubectl:
         eventually(lambda: not self.exists(kind, name), what=f"{kind} {name} to be gone", timeout=timeout)
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **self.env}
+        """Nothing of the caller's; what API servers serve is kept beside the kubeconfig, and goes with it."""
+        cache = str(self.kubeconfig.with_name(f".{self.kubeconfig.name}.cache"))
+        return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "KUBECACHEDIR": cache, **self.env}
 
 
 def admin(cluster: LabCluster, namespace: str) -> Kubectl:

@@ -1,4 +1,4 @@
-"""Changes of objects and when watches show them: marks in an annotation, counted up."""
+"""Changes of objects and when watches show them: marks in an annotation or label, counted up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Marks:
             self.names.discard(name)
         else:
             self.names.add(name)
-            mark = found.metadata.annotations.get(MARK, "")
+            mark = found.metadata.annotations.get(MARK) or found.metadata.labels.get(MARK, "")
             if mark.isdigit():
                 self.shown[name].append((int(mark), now))
         self.events += 1

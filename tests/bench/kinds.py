@@ -22,6 +22,7 @@ from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
 from kube.client import Client
 from kube.objects import WithMetadata
+from kube.resources import SERVICE_ACCOUNTS
 from reflection.kinds import table
 from reflection.kinds.endpointslice import ENDPOINT_SLICES, SERVICE_NAME
 from reflection.kinds.service import SERVICE
@@ -65,7 +66,8 @@ class Both:
         await self.consumer.create(resource, typed, namespace=_NAMESPACE, decode=WithMetadata)
 
     async def mark(self, resource: Any, name: str, number: int) -> None:
-        body = {"metadata": {"annotations": {MARK: str(number)}}}
+        place = "labels" if resource == SERVICE_ACCOUNTS else "annotations"  # no annotation of an account crosses over
+        body = {"metadata": {place: {MARK: str(number)}}}
         await self.consumer.patch(resource, body, name=name, namespace=_NAMESPACE, decode=WithMetadata)
 
 

@@ -73,3 +73,19 @@ def test_a_resize_that_the_provider_refuses_is_told_and_not_called_observed(
 def _observed(pod: dict[str, Any]) -> bool:
     resizing = [c for c in pod["status"]["conditions"] if c["type"].startswith("PodResize")]
     return not resizing and pod["status"].get("observedGeneration") == pod["metadata"]["generation"]
+
+
+def test_labels_and_annotations_follow_and_go(consumer: Kubectl, provider: Kubectl) -> None:
+    consumer.create(m.pod("marked"))
+    consumer.wait_for("pod", "marked", ready)
+    consumer.run("label", "pod", "marked", "tier=web")
+    consumer.run("annotate", "pod", "marked", "example.org/note=first")
+    provider.wait_for("pod", "marked", lambda pod: _marks(pod) == ("web", "first"))
+    consumer.run("label", "pod", "marked", "tier-")
+    consumer.run("annotate", "--overwrite", "pod", "marked", "example.org/note=second")
+    provider.wait_for("pod", "marked", lambda pod: _marks(pod) == (None, "second"))
+
+
+def _marks(pod: dict[str, Any]) -> tuple[str | None, str | None]:
+    metadata = pod["metadata"]
+    return metadata["labels"].get("tier"), metadata["annotations"].get("example.org/note")
