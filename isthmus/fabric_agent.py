@@ -20,9 +20,10 @@ from isthmus.health import HealthServer
 from isthmus.options import LogOptions, OptionsError, host_port
 from kube.supervisor import Stage, Supervisor
 from netfabric.agent.agent import Agent, AgentSettings
+from netfabric.agent.credentials import TlsFiles
 from netfabric.agent.metrics import AgentCollector
 from netfabric.agent.model import Role
-from netfabric.agent.service import UNIX, FabricServer, TlsFiles
+from netfabric.agent.service import UNIX, FabricServer
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,10 @@ class FabricAgentOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", 
         str,
         Meta(description="where the controller calls: unix:/path, for the same user only, or address:port with TLS"),
     ] = DEFAULT_SOCKET
-    tls_cert_file: Annotated[str, Meta(description="certificate of the agent; needed for address:port")] = ""
+    tls_cert_file: Annotated[
+        str,
+        Meta(description="certificate of the agent, needed for address:port; all three are read anew when they change"),
+    ] = ""
     tls_private_key_file: Annotated[str, Meta(description="key of that certificate")] = ""
     client_ca_file: Annotated[str, Meta(description="CA of the controller's certificate")] = ""
     client_name: Annotated[

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from netfabric._pb import fabric_pb2 as pb
 from netfabric._pb import fabric_pb2_grpc
 from netfabric.agent.agent import Agent
+from netfabric.agent.credentials import Credentials, TlsFiles
 from netfabric.agent.errors import FabricError, InvalidStateError, StaleStateError, UnsupportedError
 
 log = structlog.get_logger(__name__)
@@ -34,17 +34,6 @@ _CODES: dict[type[FabricError], grpc.StatusCode] = {
     StaleStateError: grpc.StatusCode.FAILED_PRECONDITION,
     UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """Certificates of a server, PEM, and whom it serves."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path
-    client_names: tuple[str, ...]
-    """Common names or DNS names of certificates, one of which a caller's must have."""
 
 
 class Servicer(fabric_pb2_grpc.FabricAgentServicer):
@@ -170,7 +159,7 @@ class FabricServer:
 
     async def _open(self, server: grpc.aio.Server) -> None:
         if self._tls is not None:
-            credentials = await asyncio.to_thread(_credentials, self._tls)
+            credentials = await asyncio.to_thread(Credentials(self._tls).server)
             self.port = server.add_secure_port(self._listen, credentials)
             return
         if not self._listen.startswith(UNIX):
@@ -183,8 +172,3 @@ class FabricServer:
             server.add_insecure_port(self._listen)
         finally:
             os.umask(before)
-
-
-def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    pair = (files.key.read_bytes(), files.certificate.read_bytes())
-    return grpc.ssl_server_credentials([pair], root_certificates=files.client_ca.read_bytes(), require_client_auth=True)

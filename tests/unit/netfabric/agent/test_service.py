@@ -16,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from netfabric._pb import fabric_pb2 as pb
 from netfabric.agent import client
 from netfabric.agent.agent import Agent
+from netfabric.agent.credentials import TlsFiles
 from netfabric.agent.errors import FabricError, InvalidStateError, StaleStateError, UnsupportedError
-from netfabric.agent.service import FabricServer, TlsFiles
+from netfabric.agent.service import FabricServer
 from tests.unit.netfabric.agent.states import KEY, gateway
 
 
@@ -144,6 +145,48 @@ async def test_a_certificate_of_the_same_authority_with_another_name_commands_no
             health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
             assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert len(agent.applied) == 1
+
+
+async def test_new_certificates_are_taken_up_without_a_restart(tmp_path: Path, authority: trustme.CA) -> None:
+    """A new authority and a certificate of it: the next caller meets them, a connection that is open stays."""
+    agent, files = StubAgent(), tls_files(tmp_path, authority)
+    other = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    async with serving(agent, listen="127.0.0.1:0", tls=files) as server:
+        target = f"localhost:{server.port}"
+        async with client.connect(target, credentials=credentials(authority, name="isthmus-manager")) as early:
+            await early.Apply(gateway(), timeout=20)
+            tls_files(tmp_path, other)
+            async with client.connect(target, credentials=credentials(other, name="isthmus-manager")) as late:
+                await late.Apply(gateway(), timeout=20)
+            await early.Apply(gateway(), timeout=20)
+        async with client.connect(target, credentials=credentials(authority, name="isthmus-manager")) as stale:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stale.Apply(gateway(), timeout=20)
+    assert len(agent.applied) == 3
+
+
+@pytest.mark.parametrize("broken", ["cert", "key", "ca"])
+async def test_unusable_certificates_leave_those_before_them(
+    tmp_path: Path, authority: trustme.CA, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent, files = StubAgent(), tls_files(tmp_path, authority)
+    async with serving(agent, listen="127.0.0.1:0", tls=files) as server:
+        (tmp_path / broken).write_bytes(b"hunter2" if broken == "key" else b"")
+        right = credentials(authority, name="isthmus-manager")
+        async with client.connect(f"localhost:{server.port}", credentials=right) as stub:
+            await stub.Apply(gateway(), timeout=20)
+    assert agent.applied
+    written = "".join(capsys.readouterr())
+    assert "not reloaded" in written
+    assert "hunter2" not in written
+
+
+async def test_files_of_two_certificates_do_not_begin(tmp_path: Path, authority: trustme.CA) -> None:
+    files = tls_files(tmp_path, authority)
+    authority.issue_cert("localhost", key_type=trustme.KeyType.ECDSA).private_key_pem.write_to_path(files.key)
+    with pytest.raises(ValueError, match="do not belong together"):
+        async with serving(StubAgent(), listen="127.0.0.1:0", tls=files):
+            pass
 
 
 @pytest.mark.parametrize(
