@@ -11,7 +11,7 @@ them (a gateway's; a node has `input`, `clamp` and `keep` only):
     clamp    forward    -150   TCP's segment size is cut to what the way out takes
     forward  forward       0   who may: sources are the peer's, then the policy; anything else is dropped and counted
     snat     postrouting 100   `real` -> `seen` from the peer; masquerade of what the peer has no way back to
-    keep     postrouting  90   own sources that a CNI's masquerade must not touch
+    keep     postrouting  90   own sources that a CNI's masquerade must not touch; tunnels' outer source is our end
 """
 
 from __future__ import annotations
@@ -151,6 +151,21 @@ def _node(desired: Desired, objects: _Objects) -> None:
             outer = [[str(remote), str(remote)] for remote, at in sorted(set(ends), key=str) if at == port]
             keep = {"snat": {"family": _PROTOCOL[version], "addr": lookup(version, "saddr", outer)}}
             objects.rule("keep", udp(port), keep)
+    _own_ends(desired, objects)
+
+
+def _own_ends(desired: Desired, objects: _Objects) -> None:
+    """Our tunnel packets come from where the other end expects them.
+
+    A geneve interface can't be told its outer source: it is that of the route, which may be a CNI's bridge.
+    """
+    mine = {"match": _equal({"fib": {"result": "type", "flags": ["saddr"]}}, "local")}
+    for version in VERSIONS:
+        ends = {(k.port, str(k.remote), str(k.local)) for k in _overlays(desired) if k.remote.version == version}
+        for port in sorted({port for port, _, _ in ends}):
+            pairs = [[remote, local] for at, remote, local in sorted(ends) if at == port]
+            source = {"snat": {"family": _PROTOCOL[version], "addr": lookup(version, "daddr", pairs)}}
+            objects.rule("keep", udp(port), mine, source)
 
 
 def _overlays(desired: Desired) -> Iterator[OverlayLink]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -41,6 +41,20 @@ _LINK_SCOPE = 253
 _UNREACHABLE = 7
 _PROBE_LINK = "isthmus-try"
 _EXISTS, _NO_SUCH, _GONE, _NO_DEVICE = 17, 3, 2, 19
+
+
+class _Names(NamedTuple):
+    """Attributes of a technology's interfaces (linux/if_link.h)."""
+
+    vni: str
+    port: str
+    remote: str
+    local: str
+
+
+_VXLAN = _Names("IFLA_VXLAN_ID", "IFLA_VXLAN_PORT", "IFLA_VXLAN_GROUP", "IFLA_VXLAN_LOCAL")
+_GENEVE = _Names("IFLA_GENEVE_ID", "IFLA_GENEVE_PORT", "IFLA_GENEVE_REMOTE", "IFLA_GENEVE_LOCAL")
+"""A geneve has no local address; the name is for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,22 +242,22 @@ class Netlink:
 
 def _kernel_link(name: str, message: Any) -> KernelLink:
     information: Any = message.get("linkinfo") or {}
-    data: Any = information.get("data") or {}
+    data: Any = information.get("data")
     kind = information.get("kind") or ""
-    if kind not in ("vxlan", "geneve"):
+    if kind not in ("vxlan", "geneve") or data is None:
         return KernelLink(name=name, kind=kind, mtu=message.get("mtu"), up=bool(message["flags"] & _IFF_UP))
-    vxlan = kind == "vxlan"
-    remote = "vxlan_group" if vxlan else "geneve_remote"
+    # In full: pyroute2 finds by its short name what it has of a vxlan, and nothing of a geneve.
+    names = _VXLAN if kind == "vxlan" else _GENEVE
     return KernelLink(
         name=name,
         kind=kind,
         mtu=message.get("mtu"),
         up=bool(message["flags"] & _IFF_UP),
         mac=message.get("address"),
-        vni=data.get("vxlan_id") if vxlan else data.get("geneve_id"),
-        port=data.get("vxlan_port") if vxlan else data.get("geneve_port"),
-        remote=_address(data.get(remote) or data.get(f"{remote}6")),
-        local=_address(data.get("vxlan_local") or data.get("vxlan_local6")),
+        vni=data.get_attr(names.vni),
+        port=data.get_attr(names.port),
+        remote=_address(data.get_attr(names.remote) or data.get_attr(f"{names.remote}6")),
+        local=_address(data.get_attr(names.local) or data.get_attr(f"{names.local}6")),
     )
 
 

@@ -28,7 +28,3 @@ def choose(gateways: Sequence[tuple[int, AgentConnection]], *, current: str, wai
     if not current and len(heard) < len(gateways) and waited < SETTLE_SECONDS:
         return ""
     return heard[0][1].name if heard else ""
-
-
-def _works(one: AgentConnection) -> bool:
-    return one.state is not None and one.state.applied.generation > 0 and not one.state.standby

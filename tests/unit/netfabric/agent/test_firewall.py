@@ -102,6 +102,9 @@ def test_a_node_keeps_sources_and_knows_its_tunnels_ends() -> None:
     assert members(objects, "underlay4") == ["10.9.0.2"]
     assert not any("chain" in item and item["chain"]["name"] in ("forward", "dnat") for item in objects)
     assert "10.244.0.0" in json.dumps(rules(objects, "keep")[0])
+    own = rules(objects, "keep")[-1]
+    assert "fib" in json.dumps(own[1]), "packets of others that pass through are theirs"
+    assert own[-1]["snat"]["addr"]["map"]["data"]["set"] == [["10.9.0.2", "10.9.0.1"]]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
