@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent.service import FabricServer, TlsFiles
+from netfabric.agent.credentials import TlsFiles
+from netfabric.agent.service import FabricServer
 from netfabric.controller import certificates
 from netfabric.controller.agents import AgentConnection, Rhythm
 from netfabric.controller.authority import Credential
