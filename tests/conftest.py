@@ -1,4 +1,4 @@
-"""What holds for every test: an asynchronous one leaves no task behind."""
+"""What holds for every test: an asynchronous one leaves no task behind; what shares a lab is run by one process."""
 
 import asyncio
 import inspect
@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _GRACE = 0.5
+_WHOLE = ("tests/cluster/", "tests/lab/application/")
+"""Below these, folders have labs of their own."""
 
 
 @pytest_asyncio.fixture
@@ -33,3 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "no_tasks_left")
+
+
+class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives out whole files, and whole folders that have a lab of their own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if f"{folder}/".startswith(_WHOLE) and folder != "tests/cluster" else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """For `--dist loadgroup`; what xdist itself does by this name needs a mark at every test."""
+    return ByPlace(config, log) if config.getvalue("dist") == "loadgroup" else None

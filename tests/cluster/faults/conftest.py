@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     settings = LabSettings(nodes=0, kwok=_FAKE_NODES, audit="RequestResponse")
     with testing.temporary(settings, number=12) as made:
@@ -42,14 +42,14 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def between(lab: Lab) -> Iterator[tuple[Proxy, Proxy, Relay]]:
     """Proxies before the consumer and the provider, and a slow relay to the provider."""
     with proxies.running(lab, node=SPOILED, consumer_id=CONSUMER_ID, delay=DELAY) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spoiled_node(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[stack.VirtualNode]:
     started = stack.start(
         lab,
@@ -63,7 +63,7 @@ def spoiled_node(lab: Lab, between: tuple[Proxy, Proxy, Relay]) -> Iterator[stac
         yield node
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def direct_node(lab: Lab) -> Iterator[stack.VirtualNode]:
     with node_of(stack.start(lab, node=DIRECT, consumer_id=CONSUMER_ID, options=_OPTIONS)) as node:
         yield node

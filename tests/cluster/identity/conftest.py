@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=0), number=15) as made:
         stack.lend(made.provider)
@@ -64,7 +64,7 @@ def start_manager(
     return host.start("manager", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lender(lab: Lab) -> Iterator[Unit]:
     """The provider's manager."""
     options = (f"--advertise-server={lab.provider.url}",)
@@ -73,7 +73,7 @@ def lender(lab: Lab) -> Iterator[Unit]:
     unit.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def borrower(lab: Lab) -> Iterator[Unit]:
     """The consumer's manager."""
     unit = start_manager(lab, lab.consumer, "borrower", "peers", options=(f"--consumer-id={CONSUMER_ID}",))

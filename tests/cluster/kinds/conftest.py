@@ -24,7 +24,7 @@ CONFIGURED = "kinds-configured"
 USER = f"system:node:{NODE}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def roles(lab: Lab) -> None:
     """The roles; they are bound in each test's namespaces."""
     lab.consumer.kubectl("apply", "--server-side", "-f", stack.RBAC / "consumer-kinds.yaml")

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=2, audit="RequestResponse"), number=14) as made:
         stack.manage(made.provider)
@@ -46,7 +46,7 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(lab: Lab, manager: Unit) -> Iterator[stack.VirtualNode]:
     """A virtual node in managed mode, of a consumer of its own."""
     stack.admit(lab.provider, consumer_id=SHOP_ID)
@@ -71,7 +71,7 @@ def _own_namespace(lab: Lab) -> None:
     admin.run("create", "rolebinding", "isthmus-manager", "--role=isthmus-manager", f"--user={stack.MANAGER_USER}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def manager(lab: Lab) -> Iterator[Unit]:
     """The provider's manager, running."""
     unit = start_manager(lab, "manager-a")
@@ -170,7 +170,7 @@ def namespace_map(name: str, **spec: Any) -> Json:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def credentials(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kubectl]:
     """kubectl at the provider, by consumer; "" is the administrator."""
     binary, folder = lab.provider.plan.binaries / "kubectl", tmp_path_factory.mktemp("consumers")

@@ -24,7 +24,7 @@ from tests.cluster.scheduling.webhooks import no_offloadings
 from tests.kubectl import Kubectl, admin, eventually
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def with_kinds(consumer: LabCluster) -> LabCluster:
     """The consumer with the group's CRDs."""
     kubectl = Kubectl(consumer.plan.binaries / "kubectl", consumer.admin_kubeconfig)
@@ -109,7 +109,7 @@ async def settings(client: Client, lab_gateway: str) -> AsyncIterator[WebhookSet
     await webhook.keeper.unregister()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user with the manager's rights for this, and no others."""
     kubectl = admin(with_kinds, "isthmus")

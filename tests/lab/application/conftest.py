@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(500))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     settings = LabSettings(providers=2, kwok=2, flat=True, apps=True, audit="RequestResponse")
     with testing.temporary(settings, number=16) as made:

@@ -12,7 +12,7 @@ from tests.history import History
 from tests.kubectl import Kubectl
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vnode(lab: Lab) -> Iterator[stack.VirtualNode]:
     """A running virtual node `virtual-1` with the rights of deploy/rbac."""
     stack.grant(lab.provider, consumer_id="lab")
