@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import prometheus_client
 
-from api.offloading.namespaces import NAME
+from api.offloading.namespaces import NAME, ObjectProblem
 from isthmus.options import Options, OptionsError, pairs
 from kube.client import Client
-from kube.events import EventRecorder
+from kube.events import EventRecorder, clean
 from kube.objects import Metadata
 from kube.supervisor import Stage, Supervisor
 from reflection.kinds import configuration
@@ -27,6 +27,7 @@ from reflection.kinds.reflection import Reflection
 from reflection.kinds.selection import RuleError, Rules, parse_rules, selected
 from reflection.kinds.settings import KindSettings
 from reflection.scheduling.declared import Declared
+from reflection.scheduling.plan import FOREIGN_OBJECT
 from reflection.scheduling.provider import Entry
 
 DEFAULT = "default"
@@ -108,6 +109,20 @@ def entries(found: Iterable[Entry], declared: Declared) -> list[Offloaded]:
         rules = (_rules(declared, entry.namespace),)
         made.setdefault(entry.remote, Offloaded(entry.namespace, entry.remote, rules=rules, leaving=entry.leaving))
     return list(made.values())
+
+
+def problems(reflected: Reflection | None) -> Callable[[str], list[ObjectProblem]]:
+    """What is to tell of the objects of a consumer namespace, for its NamespaceOffloading; strangers' names first."""
+
+    def told(namespace: str) -> list[ObjectProblem]:
+        found = reflected.problems(namespace) if reflected is not None else ()
+        made = [
+            ObjectProblem(resource=one.resource, name=one.name, reason=one.reason, message=clean(one.message))
+            for one in found
+        ]
+        return sorted(made, key=lambda one: one.reason != FOREIGN_OBJECT)
+
+    return told
 
 
 def _rules(declared: Declared, namespace: str) -> Rules:

@@ -7,29 +7,17 @@ is left are the namespaces that we made, which other VirtualNodes of the same pr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
-from api.offloading.definitions import NAMESPACE_MAPS, SHADOW_PODS
-from api.offloading.namespaces import NamespaceMap
 from api.offloading.virtual_node import VirtualNode
+from isthmus import remote_namespaces
 from isthmus.providers import Providers
+from isthmus.remote_namespaces import Target, pod_kinds
 from kube.client import Client
 from kube.errors import ApiError
-from kube.objects import Metadata, Object, WithMetadata
-from kube.resources import NAMESPACES, PODS, Resource
+from kube.objects import WithMetadata
+from kube.resources import Resource
 from reflection import ownership
-from reflection.forge import names
-from reflection.managed import naming
-from reflection.managed.names import tenant_namespace
 from reflection.storage.model import CLAIMS
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is deleted so that a namespace goes."""
-
-    resource: Resource
-    metadata: Metadata
 
 
 class Retirement:
@@ -51,9 +39,8 @@ class Retirement:
         async with self._providers.client_of(virtual.spec.kubeconfig_secret) as provider:
             if provider is None:
                 return ""  # never had a kubeconfig: nothing can have been made
-            managed = virtual.spec.mode == "Managed"
-            namespaces = await (self._asked(provider) if managed else self._made(provider))
-            kinds = (SHADOW_PODS, PODS) if managed else (PODS,)
+            namespaces = await remote_namespaces.namespaces(provider, virtual, consumer_id=self._consumer_id)
+            kinds = pod_kinds(virtual)
             left = [name for name in namespaces if await self._pods(provider, name, kinds, node=virtual.node)]
             if left:
                 return f"remote pods are left in {', '.join(sorted(left)[:5])}"
@@ -64,40 +51,6 @@ class Retirement:
             for target in namespaces.values():
                 await self._remove(provider, target)
             return f"namespaces are being removed: {', '.join(sorted(namespaces)[:5])}" if namespaces else ""
-
-    async def _asked(self, provider: Client) -> dict[str, Target]:
-        """The namespaces that this consumer asked a managed provider for, with the NamespaceMaps by which it did."""
-        tenant = tenant_namespace(self._consumer_id)
-        try:
-            listing = await provider.list(NAMESPACE_MAPS, namespace=tenant, decode=NamespaceMap)
-        except ApiError as error:
-            if not (error.forbidden or error.not_found):
-                raise
-            return {}  # no tenant any more: its namespaces went with it
-        return {
-            naming.named(asked, consumer_id=self._consumer_id): Target(NAMESPACE_MAPS, asked.metadata)
-            for asked in listing.items
-            if asked.metadata.labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY
-        }
-
-    async def _made(self, provider: Client) -> dict[str, Target]:
-        """The namespaces that this consumer made. A credential for given namespaces makes none.
-
-        One that carries only our label was given to us by the provider, and stays.
-        """
-        selector = ownership.consumer_selector(self._consumer_id)
-        try:
-            listing = await provider.list(NAMESPACES, label_selector=selector, decode=Object)
-        except ApiError as error:
-            if not error.forbidden:
-                raise
-            return {}
-        return {
-            namespace.metadata.name: Target(NAMESPACES, namespace.metadata)
-            for namespace in listing.items
-            if ownership.is_ours(namespace.metadata, self._consumer_id)
-            and names.ORIGIN_NAMESPACE in namespace.metadata.annotations
-        }
 
     async def _pods(self, provider: Client, namespace: str, kinds: Iterable[Resource], *, node: str) -> bool:
         selector = ownership.node_selector(node)

@@ -5,6 +5,9 @@ The rules are those of client-go's workqueue and virtual-kubelet's internal/queu
 - a key that is waiting is there once; added again, it keeps the earlier of the two times and the better priority;
 - a key that is being worked on is not given out a second time; added meanwhile, it is given out again after `done`;
 - `retry` delays by an exponential, jittered backoff per key, which `forget` resets.
+
+With `flow`, which tells whose a key is, keys of one priority are given out in turns, one of each flow in a round: who
+adds ten thousand keys does not hold up others who add one (start-time fair queueing with equal costs).
 """
 
 import asyncio
@@ -55,16 +58,48 @@ class _State(Generic[K]):
     attempts: dict[K, int] = field(default_factory=dict)
 
 
+class _Turns(Generic[K]):
+    """Numbers of rounds: the next key of a flow is one round after its last, but in none that is over."""
+
+    def __init__(self, flow: Callable[[K], Hashable] | None) -> None:
+        self._flow = flow
+        self._now: dict[Priority, int] = {}
+        self._last: dict[tuple[Priority, Hashable], int] = {}
+
+    def of(self, key: K, priority: Priority) -> int:
+        """The round in which the key is to be given out. Without flows there is one round, in order of coming."""
+        if self._flow is None:
+            return 0
+        flow = (priority, self._flow(key))
+        turn = max(self._now.get(priority, 0), self._last.get(flow, -1) + 1)
+        self._last[flow] = turn
+        return turn
+
+    def taken(self, priority: Priority, turn: int) -> None:
+        """A key of this round was given out."""
+        self._now[priority] = turn
+
+    def reset(self) -> None:
+        """None waits."""
+        self._now.clear()
+        self._last.clear()
+
+
 class WorkQueue(Generic[K]):
     """See the module. Not thread-safe: one event loop."""
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, rng: Callable[[], float] = random.random
+        self,
+        *,
+        flow: Callable[[K], Hashable] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
     ) -> None:
+        self._turns: _Turns[K] = _Turns(flow)
         self._now = clock
         self._rng = rng
         self._state: _State[K] = _State()
-        self._ready: list[tuple[Priority, int, K]] = []
+        self._ready: list[tuple[Priority, int, int, K]] = []
         self._delayed: list[tuple[float, int, K]] = []
         self._tokens = itertools.count()
         self._changed = asyncio.Event()
@@ -130,7 +165,7 @@ class WorkQueue(Generic[K]):
         token = next(self._tokens)
         self._state.planned[key] = _Plan(due, priority, token)
         if due <= self._now():
-            heapq.heappush(self._ready, (priority, token, key))
+            self._make_ready(key, priority, token)
         else:
             heapq.heappush(self._delayed, (due, token, key))
         self._changed.set()
@@ -138,13 +173,18 @@ class WorkQueue(Generic[K]):
     def _take(self) -> K | None:
         self._promote()
         while self._ready:
-            _priority, token, key = heapq.heappop(self._ready)
+            priority, turn, token, key = heapq.heappop(self._ready)
+            self._turns.taken(priority, turn)
             plan = self._state.planned.get(key)
             if plan is not None and plan.token == token:
                 del self._state.planned[key]
                 self._state.working[key] = plan.due
                 return key
+        self._turns.reset()
         return None
+
+    def _make_ready(self, key: K, priority: Priority, token: int) -> None:
+        heapq.heappush(self._ready, (priority, self._turns.of(key, priority), token, key))
 
     def _promote(self) -> None:
         """Move keys that have become due to the ready heap."""
@@ -153,7 +193,7 @@ class WorkQueue(Generic[K]):
             _due, token, key = heapq.heappop(self._delayed)
             plan = self._state.planned.get(key)
             if plan is not None and plan.token == token:
-                heapq.heappush(self._ready, (plan.priority, token, key))
+                self._make_ready(key, plan.priority, token)
 
     async def _wait(self) -> None:
         """Until something was added or the next delayed key is due."""

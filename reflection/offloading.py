@@ -12,7 +12,7 @@ from kube.client import Client
 from kube.controller import Controller
 from kube.events import EventRecorder
 from kube.objects import ConfigMap, Event, Object, ObjectReference, Secret
-from kube.queue import Priority
+from kube.queue import Priority, WorkQueue
 from kube.reflector import Reflector, Timing
 from kube.resources import PODS
 from kube.store import Change, Key
@@ -194,7 +194,11 @@ class Offloading:
             gives_tokens=settings.gives_tokens,
         )
         self.controller: Controller[Key] = Controller(
-            "pods", PodReconciler(parts).reconcile, concurrency=concurrency, registry=registry
+            "pods",
+            PodReconciler(parts).reconcile,
+            queue=WorkQueue(flow=lambda key: key[0]),  # a namespace's burst does not hold up the others
+            concurrency=concurrency,
+            registry=registry,
         )
 
     # -- tasks

@@ -21,7 +21,7 @@ import structlog
 
 from kube.client import Client
 from kube.controller import Controller, Result
-from kube.errors import ApiError
+from kube.errors import ApiError, KubeError
 from kube.objects import Object, Secret
 from kube.resources import SECRETS, SERVICE_ACCOUNTS
 from kube.store import Change, Key, Store
@@ -46,8 +46,9 @@ REFUSALS_PASS = 5.0
 """Seconds for which a 403 may be the Node authoriser's, which is a moment behind a pod that was bound just now."""
 
 
-class TokenRefusedError(Exception):
-    """The consumer gives no token for a pod's service account; asking again at once is of no use."""
+class TokenRefusedError(KubeError):
+    """No token for a pod: the consumer gives none for its service account, or a stranger has the Secret's name at the
+    provider. Asking again at once is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Tokens:
             names.NODE_LABEL: names.label_value(node_name),
         }
         self._held: dict[Key, Held] = {}
+        self._due: dict[Key, float] = {}
+        """When (monotonic) the tokens of each Secret are to be renewed, as far as is known."""
         self._of_pod: dict[Key, set[Key]] = {}
         self._refused_since: dict[Key, float] = {}
         self.controller: Controller[Key] = Controller("tokens", self._renew, registry=registry)
@@ -117,7 +120,7 @@ class Tokens:
         except BaseException:
             self._let_go(key, held)
             raise
-        self.controller.queue.add(key, delay=renew_in(expiration, now=datetime.now(UTC)))
+        self._renew_in(key, renew_in(expiration, now=datetime.now(UTC)))
 
     def resume(self, origin: Object, specs: Iterable[TokenSpec], *, namespace: str) -> None:
         """Take up the tokens of a pod that runs already; renewed at once if it is not known when they expire."""
@@ -127,7 +130,11 @@ class Tokens:
         if held.specs:
             secret = self._stored(key)
             expires = secret.metadata.annotations.get(EXPIRES, "") if secret is not None else ""
-            self.controller.queue.add(key, delay=_delay(expires))
+            self._renew_in(key, _delay(expires))
+
+    def _renew_in(self, key: Key, delay: float) -> None:
+        self._due[key] = time.monotonic() + delay
+        self.controller.queue.add(key, delay=delay)
 
     def pod_gone(self, pod: Key) -> None:
         """Both pods are gone: remove the tokens' Secret."""
@@ -153,6 +160,7 @@ class Tokens:
 
     def _let_go(self, key: Key, held: Held) -> None:
         self._held.pop(key, None)
+        self._due.pop(key, None)
         keys = self._of_pod.get(held.pod, set())
         keys.discard(key)
         if not keys:
@@ -173,8 +181,17 @@ class Tokens:
             return None
         if pod.metadata.deletion_timestamp or not self._permitted(held.pod[0]):
             return Result(requeue_after=SHORTEST)
+        return Result(requeue_after=await self._renewed(key, held))
+
+    async def _renewed(self, key: Key, held: Held) -> float:
+        """Renew tokens that are due or lost; seconds until the next look."""
+        left = self._due.get(key, 0.0) - time.monotonic()
+        if left > 0 and self._stored(key) is not None:
+            return left  # looked at for another reason, such as a restart
         expiration = await self._store_tokens(key, held)
-        return Result(requeue_after=renew_in(expiration, now=datetime.now(UTC)))
+        delay = renew_in(expiration, now=datetime.now(UTC))
+        self._due[key] = time.monotonic() + delay
+        return delay
 
     async def _is_gone(self, pod: Key, uid: str) -> bool:
         state = await proof.origin_state(self._consumer, self._pods, pod, uid=uid, node_name=self._node_name)
@@ -257,7 +274,7 @@ class Tokens:
             names.ORIGIN_UID: held.uid,
             EXPIRES: expires,
         }
-        body = {
+        body: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
@@ -268,7 +285,32 @@ class Tokens:
             "type": "Opaque",
             "data": tokens,
         }
-        await self._provider.apply(SECRETS, body, name=name, namespace=namespace, field_manager="isthmus-tokens")
+        uid = await self._uid(key, held.uid)
+        if uid is None:
+            try:
+                await self._provider.create(SECRETS, body, namespace=namespace)
+            except ApiError as error:
+                if not error.already_exists:
+                    raise
+                uid = await self._uid(key, held.uid, fresh=True)
+        if uid is not None:
+            # With the UID it is this very Secret or a conflict, never another that has the name by now.
+            body["metadata"]["uid"] = uid
+            await self._provider.apply(SECRETS, body, name=name, namespace=namespace, field_manager="isthmus-tokens")
+
+    async def _uid(self, key: Key, pod_uid: str, *, fresh: bool = False) -> str | None:
+        """UID of the tokens' Secret, None if there is none. `TokenRefusedError` if a stranger has its name."""
+        found = self._stored(key)
+        if fresh:
+            found = await self._provider.get(SECRETS, name=key[1], namespace=key[0], decode=Secret)
+        if found is None:
+            return None
+        marks = (found.metadata.labels.get(TOKEN_FOR_LABEL), ownership.origin_uid(found.metadata))
+        if pod_uid not in marks:  # one of them is enough: somebody may have meddled with ours
+            raise TokenRefusedError(
+                f"the provider has a Secret {key[0]}/{key[1]} that isthmus did not make for this pod; remove it"
+            )
+        return found.metadata.uid
 
 
 def _secret_key(origin: Object, namespace: str) -> Key:

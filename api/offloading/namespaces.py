@@ -79,6 +79,15 @@ class NamespaceOffloadingSpec(msgspec.Struct, frozen=True, kw_only=True, rename=
     ] = None
 
 
+class ObjectProblem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Why an object of the namespace is not, or not wholly, at a provider."""
+
+    resource: Annotated[str, Meta(description="Resource is the plural name of the object's kind, with its group.")]
+    name: Annotated[str, Meta(description="Name is the object's name here; empty if it is about the whole kind.")] = ""
+    reason: Annotated[str, Meta(description="Reason is one word in CamelCase for why it is so.")]
+    message: Annotated[str, Meta(description="Message says in full why it is so and what to do about it.")] = ""
+
+
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """How one provider has the namespace."""
 
@@ -87,6 +96,15 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     ready: Annotated[bool, Meta(description="Ready tells whether pods of the namespace can run there.")] = False
     reason: Annotated[str, Meta(description="Reason is one word in CamelCase for why it is so.")] = ""
     message: Annotated[str, Meta(description="Message says in full why it is so and what to do about it.")] = ""
+    problems: Annotated[
+        tuple[ObjectProblem, ...],
+        Meta(
+            description="Problems tell which objects of the namespace are not, or not wholly, at the provider; the "
+            "first ten.",
+            extra_json_schema={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
+    problem_count: Annotated[int, Meta(description="ProblemCount is how many problems there are in all.")] = 0
 
 
 class NamespaceOffloadingStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -9,6 +9,7 @@ from api.offloading.namespaces import NAME, NamespaceOffloading
 from api.offloading.virtual_node import VirtualNode
 from isthmus.modules.parts import Parts
 from isthmus.options import OptionsError, host_port
+from isthmus.orphans import Orphans
 from isthmus.providers import Providers
 from isthmus.retire import Retirement
 from kube.store import Store
@@ -75,10 +76,17 @@ async def _add_virtual_nodes(parts: Parts, declared: Store[NamespaceOffloading])
         virtual_nodes=lambda: controller.virtual_nodes.store.values(),  # noqa: PLW0108 - made below
     )
     retirement = Retirement(providers, consumer_id=options.consumer_id, others=others)
+    orphans = Orphans(
+        providers,
+        consumer_id=options.consumer_id,
+        nodes=lambda: controller.names(),  # noqa: PLW0108 - made below
+        given=lambda provider: declared_names(declared, provider),
+    )
     controller = VirtualNodes(
         client,
         settings,
         retire=retirement,
+        orphans=orphans,
         check=check,
         authority=lambda: parts.credentials.authority,
         registry=parts.registry,
@@ -141,3 +149,9 @@ def declared_name(store: Store[NamespaceOffloading], provider: str, namespace: s
     found = store.get((namespace, NAME))
     told = found.status.providers if found is not None else ()
     return next((one.namespace for one in told if one.provider == provider and one.namespace), None)
+
+
+def declared_names(store: Store[NamespaceOffloading], provider: str) -> set[str]:
+    """What NamespaceOffloadings call their namespaces at a provider."""
+    entries = (one for offloading in store.values() for one in offloading.status.providers)
+    return {one.namespace for one in entries if one.provider == provider and one.namespace}

@@ -99,6 +99,8 @@ def add_declared(
         leadership=elector or leadership,
         entries_changed=tell,
         is_empty=reflected.is_empty if reflected is not None else lambda _remote: True,
+        # Only the owner of kinds knows; with an election of its own another may write the status.
+        problems=kinds.problems(reflected if elector is None else None),
         remotes=offloading.remotes.resource,
         registry=registry,
     )
@@ -109,6 +111,8 @@ def add_declared(
         offloading.caches.drop(remote)
         offloading.references.namespace_removed(remote)
 
+    if reflected is not None:
+        reflected.problems_changed.append(namespaces.problems_changed)
     offloading.namespace_answered.append(namespaces.look)
     declared.turned.append(offloading.namespace_turned)
     declared.listeners.append(offloading.references.reconsider)

@@ -294,6 +294,8 @@ class KindEngine:
             return None  # the watch has yet to show it
         if await self._writer.remove(remote):
             self._removed[key] = remote.metadata.uid
+        if local is not None:
+            await statusback.clear(self._around.consumer, self.kind, local, self._around.others.context(entry))
         self._written.pop(key, None)
         self._settled.pop(key, None)
         self._wanted.pop(key, None)

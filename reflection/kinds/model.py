@@ -125,6 +125,8 @@ class Kind:
     """From the consumer's document to what the provider shall hold."""
     status_back: Callable[[Json, Json, Context], Json | None] | None = None
     """(remote, local, context) -> the consumer's status as it shall be, or None to leave it alone."""
+    status_gone: Callable[[Json, Context], Json | None] | None = None
+    """(local, context) -> the consumer's status once its copy is gone, or None to leave it alone."""
     opt_in: bool = False
     """Whether only objects are reflected that have the label `offloading.isthmus.dev/reflect: "true"`, or are
     referred to."""

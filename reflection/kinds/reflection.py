@@ -50,8 +50,11 @@ class Reflection:
         self._pace = Pace()
         self._reports = Reports(recorder, provider=settings.provider)
         self._contexts: dict[str, Context] = {}
+        self._wanted: list[Offloaded] | None = None
         self.names_changed: list[Callable[[Mapping[str, str]], None]] = []
         """Told which namespaces are reflected, and what they are called at the provider."""
+        self.problems_changed = self._reports.changed
+        """Told a consumer namespace of which `problems` says something else now."""
         self._table = NamespaceTable(changed=self._entry_changed)
         around = Surroundings(
             consumer=consumer,
@@ -105,8 +108,12 @@ class Reflection:
 
     def set_namespaces(self, entries: Iterable[Offloaded]) -> None:
         """Say which namespaces are reflected: the whole set. ValueError if two share a counterpart."""
+        wanted = list(entries)
+        if wanted == self._wanted:
+            return  # said with every change of any NamespaceOffloading's status
         self._contexts.clear()
-        self._table.replace(entries)
+        self._table.replace(wanted)
+        self._wanted = wanted
         for listener in self.names_changed:
             listener(self._table.names())
         self.reconsider()
@@ -169,6 +176,8 @@ class Reflection:
             if namespace in (entry.namespace, entry.remote):
                 for engine in self._engines.values():
                     engine.reconsider(entry.remote)
+                for listener in self.problems_changed:
+                    listener(entry.namespace)  # what could not be watched can be now
 
     def context(self, entry: Offloaded) -> Context:
         """See `surroundings.Others`."""

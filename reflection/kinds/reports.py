@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kube.events import EventRecorder
@@ -33,15 +33,19 @@ class Reports:
         self._recorder = recorder
         self._provider = provider
         self._told: dict[Place, tuple[Refusal, ...]] = {}
+        self.changed: list[Callable[[str], None]] = []
+        """Told the consumer namespace of which there is something else to tell."""
 
     def tell(self, place: Place, resource: Resource, origin: Metadata, found: Iterable[Refusal]) -> None:
         """Set what there is to tell about an object; nothing clears it."""
         now = tuple(found)
         before = self._told.get(place, ())
         if not now:
-            self._told.pop(place, None)
+            self.forget(place)
             return
         self._told[place] = now
+        if now != before:
+            self._notify(place)
         ref = ObjectReference(
             kind=resource.kind,
             namespace=origin.namespace,
@@ -56,7 +60,12 @@ class Reports:
 
     def forget(self, place: Place) -> None:
         """The object is no more, or no longer wanted at the provider."""
-        self._told.pop(place, None)
+        if self._told.pop(place, None) is not None:
+            self._notify(place)
+
+    def _notify(self, place: Place) -> None:
+        for listener in self.changed:
+            listener(place[1][0])
 
     def problems(self, namespace: str) -> list[Problem]:
         """All that is to tell about a consumer namespace, for its NamespaceOffloading."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kube.resources import SERVICES
-from reflection.kinds import loadbalancer, marks
+from reflection.kinds import address, loadbalancer, marks
 from reflection.kinds.model import Context, Copy, Forged, Json, Kind, Refusal
 
 _CARRIED: Final = (
@@ -99,10 +99,26 @@ def _first(spec: Json) -> Any:
     return families[0]
 
 
+def status_back(remote: Json, local: Json, context: Context) -> Json | None:
+    """The consumer's status: of a load balancer its addresses, of others where asked a condition with theirs."""
+    status = loadbalancer.status_back(remote, local, context)
+    conditions = address.conditions(remote, local, context)
+    if conditions is not None:
+        status = {**(local.get("status") or {}), **(status or {}), "conditions": conditions}
+    return status
+
+
+def status_gone(local: Json, context: Context) -> Json | None:
+    """The consumer's status without what was told of a copy that is no more."""
+    conditions = address.conditions({}, local, context)
+    return None if conditions is None else {**(local.get("status") or {}), "conditions": conditions}
+
+
 SERVICE = Kind(
     resource=SERVICES,
     parts=("spec",),
     forge=forge,
-    status_back=loadbalancer.status_back,
+    status_back=status_back,
+    status_gone=status_gone,
     recreate=recreate,
 )

@@ -13,10 +13,18 @@ from reflection.kinds.model import Context, Json, Kind
 
 async def write(consumer: Client, kind: Kind, local: Document, remote: Document, context: Context) -> None:
     """Make the consumer's status what the kind says; writes nothing if it is. An object that is gone is no error."""
-    if kind.status_back is None:
-        return
+    if kind.status_back is not None:
+        await _write(consumer, kind, local, kind.status_back(remote.json(), local.json(), context))
+
+
+async def clear(consumer: Client, kind: Kind, local: Document, context: Context) -> None:
+    """The copy is no more: take away what the consumer's status says of it."""
+    if kind.status_gone is not None:
+        await _write(consumer, kind, local, kind.status_gone(local.json(), context))
+
+
+async def _write(consumer: Client, kind: Kind, local: Document, wanted: Json | None) -> None:
     document = local.json()
-    wanted = kind.status_back(remote.json(), document, context)
     status = document.get("status") or {}
     if wanted is None or ("status" not in kind.exact and body.contains(status, wanted)):
         return

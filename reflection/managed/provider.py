@@ -14,7 +14,7 @@ from api.offloading.shadow_pod import ShadowPod
 from kube.client import Client
 from kube.controller import Controller
 from kube.objects import Object
-from kube.queue import Priority
+from kube.queue import Priority, WorkQueue
 from kube.reflector import Reflector, Timing
 from kube.resources import NAMESPACES, PODS
 from kube.store import Change, Key
@@ -86,10 +86,18 @@ class ManagedProvider:
             client, settings, tenants, maps=self.maps.store, now=now, check_leading=check_leading
         )
         self.shadow_controller: Controller[Key] = Controller(
-            "shadow-pods", shadow_pods.reconcile, concurrency=concurrency, registry=registry
+            "shadow-pods",
+            shadow_pods.reconcile,
+            queue=WorkQueue(flow=self._consumer_of),
+            concurrency=concurrency,
+            registry=registry,
         )
         self.map_controller: Controller[Key] = Controller(
-            "namespace-maps", namespace_maps.reconcile, concurrency=8, registry=registry
+            "namespace-maps",
+            namespace_maps.reconcile,
+            queue=WorkQueue(flow=lambda key: key[0]),
+            concurrency=8,
+            registry=registry,
         )
 
     def caches(self) -> Iterable[tuple[str, Reflector[Any]]]:
@@ -115,6 +123,11 @@ class ManagedProvider:
         for asked in self.maps.store.values():
             if asked.metadata.namespace == tenant_namespace(consumer_id):
                 self.map_controller.queue.add(asked.metadata.key)
+
+    def _consumer_of(self, key: Key) -> str:
+        """Whose a ShadowPod is: a consumer that asks for many must not hold up others (abuse test A29)."""
+        found = self.namespaces.store.get(("", key[0]))
+        return found.metadata.labels.get(names.CONSUMER_LABEL, "") if found is not None else key[0]
 
     # -- what wakes what
 

@@ -213,7 +213,8 @@ class NamespaceOffloadings:
         missed = self._missed(namespace, since=since) if made.scheduling and since else []
         settled = await self._lost.settle(offloading, self._pods_in(namespace), around.nodes)
         ready = plan.ready(made, offloading.status.providers, lost=self._lost_providers(around))
-        said = (ready, enabled, plan.prepared(missed), settled.condition)
+        reflected = plan.reflected(made, offloading.status.providers)
+        said = (ready, enabled, plan.prepared(missed), settled.condition, reflected)
         await self._say(offloading, said, providers=made.providers)
         await self._end_orphans(offloading, made, around)
         return Result(requeue_after=settled.again) if settled.again is not None else None

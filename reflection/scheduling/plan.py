@@ -19,9 +19,14 @@ READY: Final = "Ready"
 SCHEDULING: Final = "SchedulingEnabled"
 PREPARED: Final = "PodsPrepared"
 REACHABLE: Final = "ProvidersReachable"
-CONDITIONS: Final = frozenset({READY, SCHEDULING, PREPARED, REACHABLE})
+REFLECTED: Final = "ObjectsReflected"
+CONDITIONS: Final = frozenset({READY, SCHEDULING, PREPARED, REACHABLE, REFLECTED})
 """Types that the controller writes."""
+FOREIGN_OBJECT: Final = "ForeignObject"
+"""Reason of an object whose name a stranger has at the provider."""
 _SHOWN: Final = 5
+_OBJECTS: Final = 3
+_SHORT: Final = 200
 _MESSAGE_LIMIT: Final = 1024
 
 
@@ -138,6 +143,21 @@ def prepared(missed: Sequence[str]) -> Condition:
     many = f"{len(missed)} pods were" if len(missed) > 1 else "1 pod was"
     text = f"{many} made while the webhook did not answer, and can only run on local nodes: {shown}"
     return _condition(PREPARED, False, "WebhookMissed", f"{text}; delete them, and their owners make others")
+
+
+def reflected(made: Plan, entries: Iterable[ProviderStatus]) -> Condition:
+    """Whether no object of the namespace is held up on its way to a provider, and which are, a stranger's first."""
+    found = [(entry, one) for entry in entries if entry.provider in made.providers for one in entry.problems]
+    if not found:
+        return _condition(REFLECTED, True, "NoneHeldUp", "no object is held up on its way to a provider")
+    found.sort(key=lambda pair: pair[1].reason != FOREIGN_OBJECT)
+    texts = [
+        f"{entry.provider}: {' '.join(filter(None, (one.resource, one.name)))}: {one.reason}: {one.message[:_SHORT]}"
+        for entry, one in found[:_OBJECTS]
+    ]
+    left = sum(entry.problem_count for entry in entries if entry.provider in made.providers) - len(texts)
+    more = [f"and {left} more (status.providers, and events of the objects)"] if left > 0 else []
+    return _condition(REFLECTED, False, found[0][1].reason, "; ".join([*texts, *more]))
 
 
 def removing(left: Sequence[str], entries: Iterable[ProviderStatus]) -> Condition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ import prometheus_client
 import structlog
 
 from api.offloading.definitions import NAMESPACE_OFFLOADINGS
-from api.offloading.namespaces import NAME, NamespaceOffloading
+from api.offloading.namespaces import NAME, NamespaceOffloading, ObjectProblem
 from kube.client import Client
 from kube.controller import Controller, Result
 from kube.election import NotLeader
@@ -42,6 +42,8 @@ VERIFY_SECONDS: Final = 60.0
 """How often a namespace that is ready is looked at: the provider may have removed it."""
 WAIT_SECONDS: Final = 1.0
 """How often one is looked at that is on its way out."""
+PROBLEMS_DELAY: Final = 1.0
+"""How long changes of what is to tell of single objects are gathered."""
 LEFTOVER_SECONDS: Final = 600.0
 """How often the provider is asked for namespaces of ours that nobody wants."""
 
@@ -84,15 +86,18 @@ class ProviderNamespaces:
         leadership: Leadership,
         entries_changed: Callable[[Iterable[Entry]], None] = lambda _entries: None,
         is_empty: IsEmpty = lambda _remote: True,
+        problems: Callable[[str], Sequence[ObjectProblem]] = lambda _namespace: (),
         remotes: Resource = PODS,
         registry: prometheus_client.CollectorRegistry | None = None,
     ) -> None:
+        """`problems` of a consumer namespace's objects are asked for after `problems_changed`, and now and then."""
         self._consumer = consumer
         self._provider_id = provider_id
         self._objects = objects
         self._namespaces = namespaces
         self._leadership = leadership
         self._entries_changed = entries_changed
+        self._problems = problems
         self._removal = Removal(
             provider,
             namespaces,
@@ -113,6 +118,10 @@ class ProviderNamespaces:
         """Something about a consumer namespace changed."""
         self.controller.queue.add(namespace)
         self._tell()
+
+    def problems_changed(self, namespace: str) -> None:
+        """There may be something else to tell of single objects; several of them change together."""
+        self.controller.queue.add(namespace, delay=PROBLEMS_DELAY)
 
     async def run(self) -> None:
         """Reconcile for ever; namespaces that an earlier process made and that nobody wants any more are found too."""
@@ -195,7 +204,7 @@ class ProviderNamespaces:
             self._seen.setdefault(namespace, time.monotonic())
         else:
             self._seen.pop(namespace, None)
-        await self._answer(offloading, answer)
+        await self._answer(offloading, answer.with_problems(self._problems(namespace)))
         return Result(requeue_after=retry)
 
     async def _ensured(self, namespace: str, *, was_there: bool) -> tuple[Answer, float]:
@@ -258,18 +267,10 @@ class ProviderNamespaces:
 
     async def _answer(self, offloading: NamespaceOffloading, answer: Answer | None) -> NamespaceOffloading | None:
         """Write our part of the entry (None: end it), unless it says so already. None: the object is gone."""
-        if answer is not None and _says(offloading, self._provider_id, answer):
+        current = declared.entry(offloading, self._provider_id)
+        if answer is not None and current is not None and answer.said_in(current):
             return offloading
-        said: list[dict[str, object]] = []
-        if answer is not None:
-            said = [
-                {
-                    "provider": self._provider_id,
-                    "ready": answer.ready,
-                    "reason": answer.reason,
-                    "message": answer.message,
-                }
-            ]
+        said = [answer.entry(self._provider_id)] if answer is not None else []
         self._leadership.check()
         return await write(self._consumer, offloading, {"providers": said}, manager=field_manager(self._provider_id))
 
@@ -299,12 +300,3 @@ def _problem(error: Exception, *, was_there: bool) -> tuple[Answer, float]:
 def _was_there(offloading: NamespaceOffloading, provider: str) -> bool:
     said = declared.entry(offloading, provider)
     return said is not None and (said.ready or said.reason in _PASSING)
-
-
-def _says(offloading: NamespaceOffloading, provider: str, answer: Answer) -> bool:
-    found = declared.entry(offloading, provider)
-    return found is not None and (found.ready, found.reason, found.message) == (
-        answer.ready,
-        answer.reason,
-        answer.message,
-    )

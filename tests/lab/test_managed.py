@@ -13,6 +13,7 @@ from deploy.lab.paths import ROOT
 from tests import manifests as m
 from tests.kubectl import Kubectl, admin, eventually, ready
 from tests.lab.test_manager import MANIFESTS, READY, offloading, virtual_node
+from tests.lab.uninstall import uninstall
 
 CONSUMER_ID = "consumer"
 PROVIDER = str(ROOT / "deploy/manager/provider")
@@ -48,9 +49,7 @@ def own(lab: Lab, there: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> I
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
         yield kubectl
     finally:
-        if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
-            kubectl.run("delete", "virtualnodes", "--all", timeout=180)
-        kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+        uninstall(kubectl, MANIFESTS)
 
 
 @pytest.fixture

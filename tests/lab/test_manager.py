@@ -12,6 +12,7 @@ from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from tests import manifests as m
 from tests.kubectl import Kubectl, admin, eventually, ready
+from tests.lab.uninstall import uninstall
 
 CONSUMER_ID = "consumer"
 MANIFESTS = str(ROOT / "deploy/manager/consumer")
@@ -59,9 +60,7 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=130)
         yield kubectl
     finally:
-        if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
-            kubectl.run("delete", "virtualnodes", "--all", timeout=180)
-        kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+        uninstall(kubectl, MANIFESTS)
         admin(lab.provider, "default").run("delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")
 
 

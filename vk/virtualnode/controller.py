@@ -8,7 +8,7 @@ finalizer. The process runs until its pods are gone, for only it ends remote pod
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,9 +29,8 @@ from kube.store import Change, Key
 from vk.node.objects import Node
 from vk.node.settings import MARKER_LABEL, SettingsError, check_labels
 from vk.virtualnode import drain, render, status, taints
-from vk.virtualnode.credentials import Credentials
-from vk.virtualnode.guard import Guard
 from vk.virtualnode.identity import Identities, IdentityPending, IdentityRefused
+from vk.virtualnode.kept import Kept
 from vk.virtualnode.settings import (
     COMPONENT,
     COMPONENT_LABEL,
@@ -49,6 +48,9 @@ Json = dict[str, Any]
 Retire = Callable[[VirtualNode], Awaitable[str]]
 """Clears the provider of what a VirtualNode leaves there; returns what is still in the way, empty for nothing."""
 
+Orphans = Callable[[VirtualNode], Awaitable[str | None]]
+"""What is left at a VirtualNode's provider of others that are no more, empty for nothing, None if it is not known."""
+
 DRAIN_SECONDS = 2.0
 COUNT_SECONDS = 30.0
 PENDING_SECONDS = 1.0
@@ -64,6 +66,7 @@ class VirtualNodes:
         settings: VirtualNodeSettings,
         *,
         retire: Retire,
+        orphans: Orphans | None = None,
         check: Callable[[], None] = lambda: None,
         authority: Callable[[], bytes | None] = lambda: None,
         registry: prometheus_client.CollectorRegistry | None = None,
@@ -72,12 +75,9 @@ class VirtualNodes:
         self._client = client
         self._settings = settings
         self._retire = retire
+        self._orphans = orphans
         self._check = check
         self._identities = Identities(client, settings, authority=authority)
-        self._credentials = Credentials(client, settings.namespace)
-        self._guard = Guard(client, namespace=settings.namespace, check=check)
-        self._named: dict[str, str] = {}
-        """Secret that each VirtualNode named when it was last looked at."""
         self._progress: dict[str, drain.Progress] = {}
         self._counted: dict[str, tuple[float, int]] = {}
         self._overdue: dict[str, str] = {}
@@ -86,6 +86,7 @@ class VirtualNodes:
         self.virtual_nodes: Reflector[VirtualNode] = Reflector(
             client, VIRTUAL_NODES, decode=VirtualNode, on_change=self._changed, registry=registry
         )
+        self._kept = Kept(client, namespace=settings.namespace, virtual_nodes=self._all, check=check)
         self.nodes: Reflector[Node] = Reflector(
             client, NODES, decode=Node, label_selector=MARKER_LABEL, on_change=self._node_changed, registry=registry
         )
@@ -103,6 +104,9 @@ class VirtualNodes:
             registry=registry,
         )
 
+    def _all(self) -> Iterable[VirtualNode]:
+        return self.virtual_nodes.store.values()
+
     def cache_tasks(self) -> list[tuple[str, Reflector[Any]]]:
         """What must be in step before anything is decided."""
         return [
@@ -111,6 +115,10 @@ class VirtualNodes:
             ("deployments", self.deployments),
             ("virtual kubelets' pods", self.pods),
         ]
+
+    def names(self) -> set[str]:
+        """The names of all virtual nodes there are, whoever runs them, or are to be."""
+        return {node.metadata.name for node in self.nodes.store.values()} | {one.node for one in self._all()}
 
     def addresses(self, node: str) -> set[str] | None:
         """Addresses of the pods that run a node; None if it is no VirtualNode's."""
@@ -157,17 +165,17 @@ class VirtualNodes:
         if virtual is None:
             self._progress.pop(key[1], None)
             self._overdue.pop(key[1], None)
-            self._named.pop(key[1], None)
+            self._kept.forget(key[1])
             return None
         self._check()
         if virtual.metadata.deletion_timestamp is not None:
             return await self._remove(virtual)
-        await self._guard.hold()
+        await self._kept.hold()
         if FINALIZER not in virtual.metadata.finalizers:
             await self._set_finalizers(virtual, (*virtual.metadata.finalizers, FINALIZER))
         problem, again = await self._run_process(virtual)
         await self._set_taints(virtual)
-        await self._report(virtual, problem=problem)
+        await self._report(virtual, problem=problem, orphans=await self._left_of_others(virtual))
         return Result(requeue_after=min(again, COUNT_SECONDS))
 
     async def _run_process(self, virtual: VirtualNode) -> tuple[Problem | None, float]:
@@ -212,21 +220,10 @@ class VirtualNodes:
             if not error.not_found:
                 raise
             return Problem("KubeconfigMissing", f"spec.kubeconfigSecret: make Secret {where} with key {wanted.key}")
-        await self._hold(virtual, secret)
+        await self._kept.hold_secret(virtual, secret)
         if wanted.key not in secret.data:
             return Problem("KubeconfigMissing", f"spec.kubeconfigSecret: Secret {where} has no key {wanted.key}")
         return None
-
-    async def _hold(self, virtual: VirtualNode, secret: Secret) -> None:
-        """Keep the Secret while it is needed, and no other that was named before, perhaps to another manager."""
-        await self._credentials.hold(secret)
-        if self._named.get(virtual.metadata.name) != secret.metadata.name:
-            await self._credentials.release(self._needed())
-            self._named[virtual.metadata.name] = secret.metadata.name
-
-    def _needed(self, *, without: str = "") -> set[str]:
-        found = self.virtual_nodes.store.values()
-        return {one.spec.kubeconfig_secret.name for one in found if one.metadata.name != without}
 
     async def _apply(self, body: Json) -> None:
         """Apply what differs from what was applied; an equal apply changes nothing at the server either."""
@@ -251,7 +248,16 @@ class VirtualNodes:
         metadata = {"resourceVersion": fresh.metadata.resource_version}
         await self._client.patch(NODES, {"metadata": metadata, "spec": {"taints": wanted}}, name=virtual.node)
 
-    async def _report(self, virtual: VirtualNode, *, problem: Problem | None = None, progress: Any = None) -> None:
+    async def _left_of_others(self, virtual: VirtualNode) -> str | None:
+        node = self.nodes.store.get(("", virtual.node))
+        shown = node.status.condition("Ready") if node is not None else None
+        if self._orphans is None or shown is None or shown.status != "True":
+            return None  # to ask a provider that is away would hold up what there is to tell
+        return await self._orphans(virtual)
+
+    async def _report(
+        self, virtual: VirtualNode, *, problem: Problem | None = None, progress: Any = None, orphans: str | None = None
+    ) -> None:
         seen = Seen(
             node=self.nodes.store.get(("", virtual.node)),
             available=self._available(virtual.metadata.name),
@@ -259,6 +265,7 @@ class VirtualNodes:
             pods=progress.remaining if progress is not None else await self._count(virtual.node),
             drain=progress,
             overdue=self._overdue.get(virtual.metadata.name),
+            orphans=orphans,
         )
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = status.patch(virtual.status, status.status(virtual, seen, now=now))
@@ -300,10 +307,7 @@ class VirtualNodes:
         if any(pod.metadata.labels.get(INSTANCE_LABEL) == name for pod in self.pods.store.values()):
             return Result(requeue_after=PENDING_SECONDS)  # it would make its Node again
         await self._delete(NODES, virtual.node)
-        needed = self._needed(without=name)
-        await self._credentials.release(needed)
-        if not needed:
-            await self._guard.release()
+        await self._kept.release(virtual)
         await self._set_finalizers(virtual, tuple(f for f in virtual.metadata.finalizers if f != FINALIZER))
         log.info("virtual node removed", virtual_node=name, node=virtual.node)
         return None

@@ -36,13 +36,16 @@ class Seen:
     drain: Drain | None = None
     overdue: str | None = None
     """Why the client certificate is not renewed although it should be; empty if all is well, None if not known."""
+    orphans: str | None = None
+    """What is left at the provider of virtual nodes that are no more; empty for nothing, None if not known."""
 
 
 def status(virtual: VirtualNode, seen: Seen, *, now: str) -> VirtualNodeStatus:
     """The new status; equal to the old one if nothing has changed. Conditions of other writers stay."""
     generation = virtual.metadata.generation
     conditions = virtual.status.conditions
-    for condition in (_ready(seen), _provider(seen), _access(seen), *_certificate(seen), *_drained(seen)):
+    said = (_ready(seen), _provider(seen), _access(seen), *_certificate(seen), *_drained(seen), *_orphans(seen))
+    for condition in said:
         told = msgspec.structs.replace(condition, observed_generation=generation)
         conditions = with_condition(conditions, told, now=now)
     return VirtualNodeStatus(
@@ -103,6 +106,15 @@ def _drained(seen: Seen) -> Sequence[Condition]:
         message = f"{left} of {seen.drain.total} pods are left; {len(seen.drain.blocked)} cannot be evicted now"
         return (Condition(type="Drained", status="False", reason="Evicting", message=message),)
     return (Condition(type="Drained", status="True", reason="Empty", message="no pod is left on the Node"),)
+
+
+def _orphans(seen: Seen) -> Sequence[Condition]:
+    if seen.orphans is None:
+        return ()
+    if seen.orphans:
+        return (Condition(type="NoOrphans", status="False", reason="PodsWithoutNode", message=seen.orphans),)
+    message = "the provider has no pods of virtual nodes that are no more"
+    return (Condition(type="NoOrphans", status="True", reason="NoneFound", message=message),)
 
 
 def _of_node(seen: Seen, kind: str) -> NodeCondition | None:

@@ -111,7 +111,14 @@ def node_of(node: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
 
 
 @contextmanager
-def world_of(lab: Lab, node: stack.VirtualNode, between: dict[str, Proxy]) -> Iterator[World]:
+def world_of(
+    lab: Lab,
+    node: stack.VirtualNode,
+    between: dict[str, Proxy],
+    *,
+    consumer_id: str = CONSUMER_ID,
+    maker: str = "",
+) -> Iterator[World]:
     """A fresh namespace; afterwards everything is made whole and the namespaces are removed."""
     name = f"f-{uuid.uuid4().hex[:8]}"
     start = world.marks(node, between)
@@ -120,7 +127,15 @@ def world_of(lab: Lab, node: stack.VirtualNode, between: dict[str, Proxy]) -> It
     )
     lab.consumer.wait_service_account(name)
     faults = Faults(lab)
-    made = World(node=node, faults=faults, namespace=name, proxies=between, marks=start)
+    made = World(
+        node=node,
+        faults=faults,
+        namespace=name,
+        proxies=between,
+        marks=start,
+        consumer_id=consumer_id,
+        maker=maker,
+    )
     try:
         yield made
     finally:

@@ -51,11 +51,14 @@ class World:
     proxies: dict[str, Proxy] = field(default_factory=dict)
     """By cluster; none before a node that reaches the API servers directly."""
     marks: Marks
+    consumer_id: str = CONSUMER_ID
+    maker: str = ""
+    """Who makes the remote pods, if not the node itself."""
 
     @property
     def remote_namespace(self) -> str:
         """The provider's namespace for the test's own."""
-        return f"{self.namespace}-{CONSUMER_ID}"
+        return f"{self.namespace}-{self.consumer_id}"
 
     @property
     def consumer(self) -> Api:
@@ -269,7 +272,7 @@ class World:
         return History(
             node=self.node.name,
             node_user=f"system:node:{self.node.name}",
-            provider_user=stack.provider_user(CONSUMER_ID),
+            provider_user=self.maker or stack.provider_user(self.consumer_id),
             consumer=sides["consumer"],
             provider=sides["provider"],
             spoiled=self._spoiled(),
@@ -293,7 +296,7 @@ class World:
     def _spoiled(self) -> list[Entry]:
         found = []
         for side, proxy in self.proxies.items():
-            user = f"system:node:{self.node.name}" if side == "consumer" else stack.provider_user(CONSUMER_ID)
+            user = f"system:node:{self.node.name}" if side == "consumer" else stack.provider_user(self.consumer_id)
             for record in proxy.records[self.marks.records[side] :]:
                 if record.spoiled and not 200 <= record.status < 300:
                     body = json.loads(record.body) if record.body.startswith(b"{") else {}

@@ -70,6 +70,28 @@ async def test_a_service_goes_through_every_type(world: World) -> None:
             assert found["spec"].get("loadBalancerClass") == ("far" if step["type"] == "LoadBalancer" else None)
 
 
+async def test_a_services_address_at_the_provider_is_told_where_asked_and_while_it_is_true(world: World) -> None:
+    async def told() -> str:
+        found = (await world.local(SERVICES, NAME) or {}).get("status", {}).get("conditions") or []
+        return next((one["message"] for one in found if one["type"].endswith("/at-provider")), "")
+
+    async def untold() -> bool:
+        return not await told()
+
+    async with world.reflecting(SERVICE) as reflection:
+        await world.create(SERVICES, service(type="NodePort"))
+        remote = await world.until_remote(SERVICES, NAME)
+        assert await untold()
+        for wish in ("any", "none", "provider"):
+            await world.patch(SERVICES, NAME, {"metadata": {"annotations": {marks.STATUS_FROM: wish}}})
+            message = await world.until(untold if wish == "none" else told, what=f"the condition, status-from {wish}")
+        assert f"cluster IP {remote['spec']['clusterIP']}" in message
+        assert f"80:{remote['spec']['ports'][0]['nodePort']}/TCP" in message
+        reflection.set_namespaces([world.entry(leaving=True)])
+        await world.until_gone(SERVICES, NAME)
+        await world.until(untold, what="the condition to go with the copy")
+
+
 async def test_service_becomes_headless_by_being_made_anew(world: World) -> None:
     async with world.reflecting(SERVICE):
         await world.create(SERVICES, service())

@@ -193,8 +193,8 @@ def neighbour(manager: Unit, credentials: dict[str, Kubectl]) -> Iterator[Tenant
     yield from mapped(credentials, OTHER_ID)
 
 
-def mapped(credentials: dict[str, Kubectl], consumer_id: str) -> Iterator[Tenant]:
-    origin = f"m-{uuid.uuid4().hex[:6]}"
+def mapped(credentials: dict[str, Kubectl], consumer_id: str, *, prefix: str = "m") -> Iterator[Tenant]:
+    origin = f"{prefix}-{uuid.uuid4().hex[:6]}"
     own, admin = credentials[consumer_id], credentials[""]
     desk = replace(own, namespace=f"isthmus-{consumer_id}")
     desk.create(namespace_map(origin))

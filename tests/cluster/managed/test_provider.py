@@ -1,19 +1,23 @@
 """What the provider's manager makes of ShadowPods and NamespaceMaps, asked with a consumer's bare credential."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from deploy import stack
 from deploy.lab.lab import Lab
 from deploy.lab.process import Unit
-from tests.cluster.managed.conftest import LONG, Tenant, namespace_map, shadow, start_manager
+from tests import history
+from tests.cluster.managed.conftest import LONG, OTHER_ID, Tenant, mapped, namespace_map, shadow, start_manager
 from tests.kubectl import Kubectl, KubectlError, eventually
 
 Json = dict[str, Any]
 CONSUMER = "offloading.isthmus.dev/consumer"
+FLOOD = 120
+"""More than the manager has in hand at once."""
 
 
 def accepted(found: Json) -> Json:
@@ -235,6 +239,36 @@ def test_another_replica_takes_over(tenant: Tenant, manager: Unit, lab: Lab) -> 
     tenant.until("next", phase="Running")
     found = tenant.admin.list("pods")
     assert sorted(pod["metadata"]["name"] for pod in found) == ["before", "next", "web"]
+
+
+@pytest.fixture
+def last(manager: Unit, credentials: dict[str, Kubectl]) -> Iterator[Tenant]:
+    """Another consumer, whose namespace comes last in every list."""
+    yield from mapped(credentials, OTHER_ID, prefix="z")
+
+
+def test_a29_a_flood_of_one_consumer_does_not_hold_up_another(
+    tenant: Tenant, last: Tenant, manager: Unit, lab: Lab
+) -> None:
+    """All that was asked for while the manager was away is looked at in turns, not in the order of a list."""
+    manager.kill()
+    try:
+        flood = "\n---\n".join(json.dumps(shadow(f"flood-{number:03}")) for number in range(FLOOD))
+        tenant.kubectl.run("create", "-f", "-", stdin=flood)
+        last.shadow("one")
+    finally:
+        manager.start()
+    last.until("one", phase="Running")
+    eventually(lambda: len(tenant.admin.list("pods")) == FLOOD, what="the flood", timeout=LONG, every=0.5)
+    made = [
+        entry
+        for entry in history.read(lab.provider.audit_log)
+        if (entry.user, entry.verb, entry.resource, entry.subresource) == (stack.MANAGER_USER, "create", "pods", "")
+        and entry.namespace in (tenant.namespace, last.namespace)
+    ]
+    made.sort(key=lambda entry: entry.began)
+    place = [entry.namespace for entry in made].index(last.namespace)
+    assert place < FLOOD / 2, f"{place} pods of the flood were made first"
 
 
 # -- namespaces

@@ -14,12 +14,12 @@ from isthmus.providers import Providers
 from isthmus.retire import Retirement
 from kube.client import Client
 from tests import manifests as m
-from tests.cluster.scheduling.conftest import Space
+from tests.cluster.scheduling.conftest import Space, pod
 from tests.cluster.scheduling.managing import Background, Part
 from tests.cluster.scheduling.waiting import LONG, Json
 from tests.kubectl import Kubectl, eventually, ready
 from vk.virtualnode.controller import VirtualNodes
-from vk.virtualnode.settings import VirtualNodeSettings
+from vk.virtualnode.settings import VirtualNodeSettings, labels
 
 MANY, LEAST = 12, 8
 CONSUMER_ID = "drains"
@@ -93,6 +93,7 @@ def test_f31_a_virtual_node_deleted_under_load_is_drained_and_leaves_nothing(
         "spec": {"provider": "north", "kubeconfigSecret": {"name": "provider"}},
     }
     kubectl.create(virtual)
+    kubectl.create(pod("process", metadata={"labels": labels(leaving.name)}, nodeSelector={"no": "where"}))
     kubectl.run("cordon", staying.name)
     where = {"values": [leaving.name, staying.name], "key": "kubernetes.io/hostname", "operator": "In"}
     affinity = {
@@ -133,9 +134,10 @@ def test_f31_a_virtual_node_deleted_under_load_is_drained_and_leaves_nothing(
 
     deadline = '{"spec": {"drainTimeout": "1s"}}'
     kubectl.run("patch", "virtualnode", leaving.name, "--type=merge", "-p", deadline)
-    # The process ends with its Deployment's pods; here it is not one of those.
+    # The process ends with its Deployment's pods; here a pod stands for it, and the Node stays until that is gone.
     eventually(lambda: not _remote(leaving), what="its remote pods to be gone", timeout=LONG)
     leaving.unit.stop()
+    kubectl.run("delete", "pod", "process")
     kubectl.wait_gone("virtualnode", leaving.name, timeout=LONG)
     assert not kubectl.exists("node", leaving.name)
     assert not kubectl.run(

@@ -14,6 +14,7 @@ from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from deploy.lab.settings import LabSettings
 from tests.kubectl import Kubectl, admin
+from tests.lab.uninstall import uninstall
 
 Json = dict[str, Any]
 
@@ -103,8 +104,7 @@ def remove(lab: Lab, kubectl: Kubectl) -> None:
     """First what isthmus has to take back, then isthmus."""
     if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
         kubectl.run("delete", "namespaceoffloadings", "--all", "--all-namespaces", timeout=180)
-        kubectl.run("delete", "virtualnodes", "--all", timeout=180)
-    kubectl.run("delete", "-k", MANIFESTS, "--ignore-not-found", timeout=180)
+    uninstall(kubectl, MANIFESTS)
     for cluster in PROVIDERS.values():
         admin(lab.clusters[cluster], "default").run(
             "delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found"

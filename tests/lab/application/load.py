@@ -13,6 +13,7 @@ HOST = "shop.example"
 USERS = 4
 PAUSE = 0.1
 """Seconds between two requests of one user."""
+BETWEEN = "(between these)"
 PATIENCE = 15.0
 """Seconds after which a user gives a request up."""
 
@@ -40,7 +41,7 @@ class Traffic:
     """All requests so far. The phase is what happens to the shop meanwhile."""
 
     address: str
-    phase: str = "calm"
+    phase: str = BETWEEN
     done: list[Request] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -51,7 +52,7 @@ class Traffic:
         try:
             yield
         finally:
-            self.phase = "calm"
+            self.phase = BETWEEN
 
     def lost(self, phase: str) -> list[Request]:
         return [one for one in self.done if one.phase == phase and one.lost]
@@ -74,6 +75,15 @@ class Traffic:
             slowest = max(one.seconds for one in found)
             rows.append(f"| {phase} | {len(found)} | {sum(lost.values())} | {slowest:.1f} | {told} |")
         return "\n".join(rows)
+
+    def losses(self) -> str:
+        """Each lost request, for who wants to know why."""
+        first = min(one.began for one in self.done)
+        return "\n".join(
+            f"{one.began - first:.1f} s, {one.seconds:.1f} s long, {one.phase}: {one.status} {one.text[:100]}"
+            for one in self.done
+            if one.lost
+        )
 
     def run(self, user: int) -> None:
         """One user, who places an order with every other request."""

@@ -17,6 +17,7 @@ from deploy.lab.lab import Lab
 from tests import manifests as m
 from tests.kubectl import Kubectl, admin, eventually, ready
 from tests.lab.application.conftest import CONSUMER_ID, LONG, MANIFESTS, Json, virtual_node
+from tests.lab.uninstall import delete_until_allowed
 
 NAMESPACE = "declared"
 _RBAC = ("provider.yaml", "kinds/provider.yaml", "provider-default-name.yaml")
@@ -174,7 +175,7 @@ def test_a_folder_on_each_side_is_all_there_is_to_it(
     if server_side:
         consumer.delete("users")
         assert f"namespace/{NAMESPACE}-{CONSUMER_ID}" not in provider.objects()
-        consumer.delete(os.path.relpath(MANIFESTS, consumer.folder))
+        delete_until_allowed(consumer.kubectl, MANIFESTS)
     else:
         consumer.delete_until_gone(before["consumer"])
         assert f"namespace/{NAMESPACE}-{CONSUMER_ID}" not in provider.objects()

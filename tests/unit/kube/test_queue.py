@@ -162,3 +162,29 @@ async def test_fresh_keys_go_before_the_initial_list() -> None:
     queue.add("new")
     queue.add("old500")
     assert [await queue.get() for _ in range(3)] == ["new", "old500", "old0"]
+
+
+async def test_a29_who_adds_many_keys_does_not_hold_up_the_others() -> None:
+    queue: WorkQueue[tuple[str, int]] = WorkQueue(flow=lambda key: key[0])
+    for number in range(1000):
+        queue.add(("flood", number))
+    assert [await queue.get() for _ in range(100)] == [("flood", number) for number in range(100)]
+    for number in range(3):
+        queue.add(("one", number))
+    queue.add(("other", 0))
+    found = [await queue.get() for _ in range(7)]
+    assert [key for key in found if key[0] != "flood"] == [("one", 0), ("other", 0), ("one", 1), ("one", 2)]
+    assert [key[1] for key in found if key[0] == "flood"] == [100, 101, 102], "and is not held up itself"
+
+
+async def test_turns_hold_within_a_priority_and_end_with_the_wait() -> None:
+    queue: WorkQueue[str] = WorkQueue(flow=lambda key: key[0])
+    for key in ("a1", "a2", "b1"):
+        queue.add(key, priority=Priority.INITIAL)
+    queue.add("a3")
+    assert [await queue.get() for _ in range(4)] == ["a3", "a1", "b1", "a2"]
+    getter = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    for key in ("a4", "c1"):
+        queue.add(key)
+    assert [await getter, await queue.get()] == ["a4", "c1"], "what a flow had before is not held against it"

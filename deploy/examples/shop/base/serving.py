@@ -1,14 +1,16 @@
 """What both HTTP servers of the shop have in common."""
 
 import signal
-import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers with a line of text."""
 
-    protocol_version = "HTTP/1.1"
+    # One request for each connection: on one that is kept, a request may cross its end, and an order can't be repeated.
+    protocol_version = "HTTP/1.0"
+    timeout = 5.0
 
     def body(self) -> bytes:
         """What the client sent."""
@@ -27,13 +29,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """One thread for each connection."""
+    """One thread for each connection; at the end those that are open are served."""
 
     request_queue_size = 128
+    daemon_threads = False
 
 
 def serve(handler: type[Handler]) -> None:
     """Serve until told to end."""
+    server = Server(("", 8080), handler)
     # The first process of a container ignores signals that it has no handler for.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    Server(("", 8080), handler).serve_forever()
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever()
+    server.server_close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflection.kinds import loadbalancer, marks, service
+from reflection.kinds import address, loadbalancer, marks, service
 from reflection.kinds.model import Classes, Refusal
 from tests.unit.reflection.kinds.contexts import Json, context, copy, document
 
@@ -166,3 +166,36 @@ def test_bad_addresses_are_dropped_and_many_cut() -> None:
         {"hostname": "lb.example.org"},
     ]
     assert len(loadbalancer.entries([{"ip": "203.0.113.1"}] * 100)) == loadbalancer.MOST
+
+
+TIME = "2026-01-01T00:00:00Z"
+THERE: Json = {
+    "metadata": {"name": "x", "creationTimestamp": TIME},
+    "spec": {"clusterIPs": ["10.96.0.7", "no"], "ports": [{"port": 80, "nodePort": 30080}, {"port": 443}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"), [(None, False), ("none", False), ("other", False), ("any", True), ("p", True)]
+)
+def test_a_providers_address_is_told_where_asked(wish: str | None, told: bool) -> None:
+    theirs = {"type": "example.org/mine", "status": "True"}
+    local = document(annotations={marks.STATUS_FROM: wish} if wish else {}, status={"conditions": [theirs]})
+    found = service.status_back(THERE, local, context())
+    if not told:
+        assert found is None
+        return
+    assert found is not None
+    ours = {
+        "type": "offloading.isthmus.dev/at-p",
+        "status": "True",
+        "reason": "Reflected",
+        "message": "cluster IP 10.96.0.7; node ports 80:30080/TCP",
+        "lastTransitionTime": TIME,
+    }
+    assert found["conditions"] == [theirs, ours]
+    again = {**local, "status": found}
+    assert service.status_back(THERE, again, context()) is None, "nothing is written twice"
+    taken_back = {**again, "metadata": {**again["metadata"], "annotations": {}}}
+    assert service.status_back(THERE, taken_back, context()) == {**found, "conditions": [theirs]}
+    assert address.condition_type("x" * 200) != address.condition_type("x" * 199 + "y")

@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from api.offloading.namespaces import NamespaceOffloading, ProviderStatus
+from api.offloading.namespaces import NamespaceOffloading, ObjectProblem, ProviderStatus
 from api.offloading.virtual_node import VirtualNode
 from reflection.scheduling import names, plan
 from reflection.scheduling.declared import RemoteName
 from reflection.scheduling.plan import Plan, Problem, Surroundings
+from reflection.scheduling.status import SHOWN_PROBLEMS, Answer
 from reflection.scheduling.strategies import strategy_of
 from reflection.scheduling.strategy import Strategy
 
@@ -163,3 +164,29 @@ def test_a_provider_that_no_node_reaches_is_not_ready_whatever_was_said_before()
     assert (told.status, told.reason) == ("False", "ProvidersNotReady")
     assert "south: Unreachable" in told.message
     assert "north" not in told.message
+
+
+def problem(name: str, reason: str = "ProviderRefused", message: str = "quota") -> ObjectProblem:
+    return ObjectProblem(resource="services", name=name, reason=reason, message=message)
+
+
+def test_objects_that_are_held_up_are_named_a_strangers_first() -> None:
+    made = Plan(providers={"north": "shop-milan"})
+    assert plan.reflected(made, []).status == "True"
+    found = (problem("a"), problem("b", "ForeignObject", "is not ours"))
+    entry = ProviderStatus(provider="north", problems=found, problem_count=2)
+    told = plan.reflected(made, [entry, ProviderStatus(provider="south", problems=(problem("c"),), problem_count=1)])
+    assert (told.status, told.reason) == ("False", "ForeignObject")
+    assert told.message.startswith("north: services b: ForeignObject: is not ours; north: services a: ")
+    assert "south" not in told.message, "that provider is not wanted any more"
+
+
+def test_of_many_problems_some_are_named_and_all_are_counted() -> None:
+    answer = Answer(True, "Mapped", "").with_problems([problem(f"s{n}", message="x" * 5000) for n in range(1000)])
+    entry = msgspec.convert(answer.entry("north"), ProviderStatus)
+    assert answer.said_in(entry)
+    assert not Answer(True, "Mapped", "").said_in(entry)
+    assert (len(entry.problems), entry.problem_count) == (SHOWN_PROBLEMS, 1000)
+    assert len(str(entry)) < 10_000
+    told = plan.reflected(Plan(providers={"north": "x"}), [entry])
+    assert told.message.endswith("and 997 more (status.providers, and events of the objects)")
