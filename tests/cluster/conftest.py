@@ -19,6 +19,8 @@ from deploy.lab.settings import LabSettings
 
 _HERE = Path(__file__).parent
 _FAKE_NODES = 2
+_VIRTUAL = "offloading.isthmus.dev/node"
+_shared: list[Lab] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=_FAKE_NODES, audit="Request")) as made:
+        _shared.append(made)
         yield made
+        _shared.remove(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_nodes_left() -> Iterator[None]:
+    """Fail if a module leaves a Node in the lab that all share: what offloads would take it for a virtual node."""
+    yield
+    for made in _shared:
+        left = made.consumer.kubectl("get", "nodes", "--selector", _VIRTUAL, "-o", "name").split()
+        for node in left:
+            made.consumer.kubectl("delete", node, "--ignore-not-found")
+        assert not left, f"left behind: {left}"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from functools import partial
 from math import inf
 
 import pytest
@@ -202,8 +203,11 @@ def test_a_field_that_the_provider_does_not_know_is_told_on_the_pod(spoiled: Wor
             event["object"]["spec"]["brandNew"] = {"a": 1}
         return [event]
 
-    spoiled.consumer_proxy.add(AlterEvents(newer), path="^/api/v1/pods$")
+    everywhere, since = "^/api/v1/pods$", len(spoiled.consumer_proxy.records)
+    spoiled.consumer_proxy.add(AlterEvents(newer), path=everywhere)
     spoiled.list_again("consumer", path="/api/v1/pods")
+    watches = partial(spoiled.consumer_proxy.seen, path=everywhere, verb="watch", since=since)
+    spoiled.until(lambda: any(watch.status == 200 for watch in watches()), what="a watch that is altered")
     spoiled.running("a")
     path = f"/api/v1/namespaces/{spoiled.namespace}/events"
     told = "the provider does not know spec.brandNew and runs the pod without"

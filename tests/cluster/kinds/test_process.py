@@ -42,6 +42,7 @@ def running(lab: Lab, world: World, node: str) -> Iterator[stack.VirtualNode]:
         yield started
     finally:
         started.unit.stop()
+        lab.consumer.kubectl("delete", "node", node, "--ignore-not-found")
 
 
 @pytest.mark.timeout(300)
