@@ -104,6 +104,8 @@ def read(log: Path, *, offset: int = 0) -> Iterator[Entry]:
 
 def _entry(event: Json) -> Entry:
     ref, request, response = event["objectRef"], event.get("requestObject") or {}, event.get("responseObject") or {}
+    # An object that is created under a generateName has its name from the answer.
+    created = (request.get("metadata") or {}).get("name") or (response.get("metadata") or {}).get("name")
     return Entry(
         began=_seconds(event["requestReceivedTimestamp"]),
         ended=_seconds(event["stageTimestamp"]),
@@ -112,7 +114,7 @@ def _entry(event: Json) -> Entry:
         resource=ref.get("resource", ""),
         subresource=ref.get("subresource", ""),
         namespace=ref.get("namespace", ""),
-        name=ref.get("name") or (request.get("metadata") or {}).get("name", ""),
+        name=ref.get("name") or created or "",
         status=(event.get("responseStatus") or {}).get("code", 0),
         request=request,
         response=response,

@@ -159,6 +159,37 @@ def test_a_foreign_namespace_is_named_and_left_alone(pair: Pair) -> None:
     assert not there.get("namespace", there.namespace)["metadata"].get("deletionTimestamp")
 
 
+def test_a_foreign_object_is_named_by_a_condition_and_left_alone(pair: Pair) -> None:
+    here, there = pair.here.kubectl, pair.provider
+    pair.here.offload()
+    pair.until("ObjectsReflected", reason="NotWatched")
+    # The controller would, if this virtual node were declared.
+    here.run("create", "rolebinding", "kinds", "--clusterrole=isthmus-kinds", "--user=system:node:virtual-1")
+    pair.until("ObjectsReflected", reason="NoneHeldUp")
+    pair.until("Ready", reason="Offloaded")
+    there.create(service("web"))
+    theirs = there.get("service", "web")
+    here.create(service("web"))
+    told = pair.until("ObjectsReflected", reason="ForeignObject", says=f"Service {there.namespace}/web")
+    assert told["status"] == "False"
+    assert f"{PROVIDER}: services web: " in told["message"]
+    entry = pair.entry()
+    assert [(one["resource"], one["name"]) for one in entry["problems"]] == [("services", "web")]
+    assert (entry["ready"], entry["problemCount"]) == (True, 1)
+    here.create(service("other"))
+    there.wait_for("service", "other", timeout=LONG)
+    assert there.get("service", "web") == theirs
+    here.run("delete", "service", "web")
+    pair.until("ObjectsReflected", reason="NoneHeldUp")
+    assert "problems" not in pair.entry()
+    assert there.get("service", "web") == theirs
+
+
+def service(name: str) -> Json:
+    spec = {"ports": [{"port": 80}], "selector": {"app": name}}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
 def test_a_name_that_the_provider_denies_is_told(pair: Pair) -> None:
     """deploy/rbac lets a consumer make namespaces that end in its id only."""
     pair.here.offload(namespaceMapping="SelectedName", remoteNamespace=f"mine-{pair.here.name}")

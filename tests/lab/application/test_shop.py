@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
 from deploy.lab import shop_image
 from deploy.lab.faults import API_SERVER, Faults
@@ -25,7 +26,6 @@ QUIET, AGAIN = "nothing happens", "nothing happens any more"
 SCALED = "the front end is scaled to 6, rolled, scaled to 3"
 MUTE = "a provider's API server is gone"
 CUT = "that provider is cut off"
-MARK = "offloading.isthmus.dev/pod-strategy"
 CALM = 60
 """Requests before anything happens."""
 CLASSES = {"storage": [{"consumer": "isthmus", "provider": "local-path"}]}
@@ -100,9 +100,8 @@ def shop(isthmus: Isthmus, folder: str, *, without: str = "") -> Iterator[Shop]:
     try:
         if without:
             kubectl.run("cordon", without)
+        declare(kubectl, folder)
         kubectl.run("apply", "-k", str(SHOP / folder), timeout=180)
-        if folder != "local":
-            prepare(kubectl)
         made.wait_settled()
         if without:
             kubectl.run("uncordon", without)
@@ -115,21 +114,14 @@ def shop(isthmus: Isthmus, folder: str, *, without: str = "") -> Iterator[Shop]:
         assert not [v for v in there.list("pv") if v["spec"]["claimRef"]["namespace"] == there.namespace]
 
 
-def prepare(kubectl: Kubectl) -> None:
-    """Pods that were there before their namespace was offloaded stay where they are: let them be made anew."""
-    for condition in ("Ready", "SchedulingEnabled"):
-        kubectl.run(
-            "wait", f"--for=condition={condition}", "namespaceoffloading/offloading", "--timeout=90s", timeout=100
-        )
-
-    def all_prepared() -> bool:
-        pods = kubectl.list("pods", "--selector", "app in (web, api, database)")
-        early = [p["metadata"]["name"] for p in pods if MARK not in p["metadata"].get("annotations", {})]
-        if early:
-            kubectl.run("delete", "pod", "--grace-period=1", "--ignore-not-found", *early)
-        return bool(pods) and not early
-
-    eventually(all_prepared, what="pods that the webhook saw", timeout=LONG, every=0.5)
+def declare(kubectl: Kubectl, folder: str) -> None:
+    """The namespace before what is in it, so that no pod is made too early to be offloaded."""
+    made = yaml.safe_load_all(kubectl.run("kustomize", str(SHOP / folder)))
+    kubectl.apply(*(one for one in made if one["kind"] in ("Namespace", "NamespaceOffloading")))
+    wanted = ("Ready", "SchedulingEnabled") if folder != "local" else ("Ready",)
+    for condition in wanted:
+        waits = ("wait", f"--for=condition={condition}", "--timeout=90s")
+        kubectl.run(*waits, "namespaceoffloading/offloading", timeout=100)
 
 
 @pytest.mark.parametrize(("folder", "where"), [("local", {"consumer-node"}), ("remote", set(NODES))])
