@@ -5,7 +5,7 @@ import time
 from redis import ask
 from serving import Handler, serve
 
-PATIENCE = 8.0
+PATIENCE = 11.0
 """Seconds that the database may be away, as while it is moved to another node."""
 
 

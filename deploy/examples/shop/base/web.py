@@ -7,7 +7,7 @@ from serving import Handler, serve
 
 API, POD = os.environ["API"], os.environ["POD"]
 TRIES = 3
-CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 9.0
+CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 12.0
 
 
 class Web(Handler):
