@@ -19,6 +19,7 @@ from isthmus import remote_namespaces
 from isthmus.providers import Providers
 from kube.client import Client
 from kube.errors import ApiError, KubeError
+from kube.events import clean
 from kube.objects import WithMetadata
 from kube.resources import Resource
 from reflection import ownership
@@ -124,7 +125,7 @@ def _text(found: Collection[_Pod]) -> str:
     nodes = ", ".join(sorted({pod.node for pod in found})[:_SHOWN])
     shown = ", ".join(sorted(f"{pod.namespace}/{pod.name}" for pod in found)[:_SHOWN])
     more = ", ..." if len(found) > _SHOWN else ""
-    return (
+    return clean(
         f"{len(found)} pods at the provider are of virtual nodes that are no more ({nodes}): {shown}{more}; delete "
         "them there, or make a VirtualNode of that nodeName again, which ends what has no pod here"
     )

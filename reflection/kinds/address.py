@@ -15,7 +15,8 @@ from reflection.kinds.model import Context, Json
 
 _REASON: Final = "Reflected"
 _MOST: Final = 32
-"""Ports that are told of: the provider is not trusted with more."""
+"""Addresses and ports that are told of: the provider is not trusted with more, nor with other than these."""
+_PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 
 
 def condition_type(provider: str) -> str:
@@ -47,15 +48,19 @@ def _condition(kind: str, message: str, remote: Json) -> Json:
 
 def _message(remote: Json) -> str:
     spec = remote.get("spec") or {}
-    addresses = [text for text in spec.get("clusterIPs") or () if _is_ip(text)]
+    addresses = [text for text in (spec.get("clusterIPs") or ())[:_MOST] if _is_ip(text)]
     parts = [f"cluster IP {', '.join(addresses)}"] if addresses else []
-    ports = [_port(port) for port in (spec.get("ports") or ())[:_MOST] if isinstance(port.get("nodePort"), int)]
+    ports = [text for port in (spec.get("ports") or ())[:_MOST] if (text := _port(port))]
     parts += [f"node ports {', '.join(ports)}"] if ports else []
     return "; ".join(parts)
 
 
-def _port(port: Json) -> str:
-    return f"{port['port']}:{port['nodePort']}/{port.get('protocol', 'TCP')}"
+def _port(port: Any) -> str:
+    given = port if isinstance(port, dict) else {}
+    number, there, protocol = given.get("port"), given.get("nodePort"), given.get("protocol") or "TCP"
+    if not isinstance(number, int) or not isinstance(there, int) or protocol not in _PROTOCOLS:
+        return ""
+    return f"{number}:{there}/{protocol}"
 
 
 def _is_ip(text: Any) -> bool:
@@ -63,4 +68,4 @@ def _is_ip(text: Any) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return isinstance(text, str)

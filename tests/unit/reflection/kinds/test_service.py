@@ -171,7 +171,10 @@ def test_bad_addresses_are_dropped_and_many_cut() -> None:
 TIME = "2026-01-01T00:00:00Z"
 THERE: Json = {
     "metadata": {"name": "x", "creationTimestamp": TIME},
-    "spec": {"clusterIPs": ["10.96.0.7", "no"], "ports": [{"port": 80, "nodePort": 30080}, {"port": 443}]},
+    "spec": {
+        "clusterIPs": ["10.96.0.7", "no", 7],
+        "ports": [{"port": 80, "nodePort": 30080}, {"port": 443}, 5, {"port": 1, "nodePort": 2, "protocol": "\x1b[2J"}],
+    },
 }
 
 
