@@ -186,8 +186,8 @@ def manage(provider: LabCluster) -> None:
 def lend(provider: LabCluster) -> None:
     """Make a cluster ready to have Tenants: a managed provider, with the roles and the flow of `deploy`."""
     manage(provider)
-    provider.kubectl("apply", "--server-side", "-f", RBAC / "tenants.yaml")
-    provider.kubectl("apply", "--server-side", "-f", POLICIES / "tenants.yaml")
+    provider.kubectl("apply", "--server-side", "-k", RBAC / "tenants")
+    provider.kubectl("apply", "--server-side", "-k", POLICIES / "tenants")
     for plural in ("tenants", "credentialrequests"):
         wait_until(lambda plural=plural: _answers(provider, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
 
@@ -195,7 +195,7 @@ def lend(provider: LabCluster) -> None:
 def borrow(consumer: LabCluster) -> None:
     """Make a cluster ready to have Identities."""
     consumer.kubectl("apply", "--server-side", "--force-conflicts", "-k", CRDS)
-    consumer.kubectl("apply", "--server-side", "-f", RBAC / "peers.yaml")
+    consumer.kubectl("apply", "--server-side", "-k", RBAC / "peers")
     for file in ("base/namespace.yaml", "base/account.yaml", "consumer/rbac.yaml"):
         consumer.kubectl("apply", "--server-side", "-f", MANAGER / file)
     for plural in ("identities", "virtualnodes"):

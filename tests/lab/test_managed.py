@@ -1,4 +1,7 @@
-"""Managed mode with real kubelets, by its manifests: a manager at each side, a VirtualNode, an application."""
+"""Managed mode with real kubelets, from two bare clusters and back: nothing but `kubectl apply` and `delete`.
+
+The manifests put a manager at each side, an Identity and a Tenant make them peers, a VirtualNode runs an application.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from deploy import stack
 from deploy.lab import isthmus_image
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
@@ -23,33 +25,43 @@ _NODE = {"kubernetes.io/hostname": "managed"}
 
 @pytest.fixture(scope="module")
 def there(lab: Lab) -> Iterator[Kubectl]:
-    """The provider's administrator, with its manager running and a tenant."""
+    """The provider's administrator, with its manager running."""
     isthmus_image.load(lab.provider)
     kubectl = admin(lab.provider, "isthmus")
+    made = kubectl.run("kustomize", PROVIDER).replace("--advertise-server=", f"--advertise-server={lab.provider.url}")
     try:
-        kubectl.run("apply", "--server-side", "-k", PROVIDER)
-        stack.admit(lab.provider, consumer_id=CONSUMER_ID)
+        kubectl.run("apply", "--server-side", "-f", "-", stdin=made)
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
         yield kubectl
     finally:
-        kubectl.run("delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found", timeout=120)
+        if kubectl.exists("crd", "tenants.authentication.isthmus.dev"):
+            kubectl.run("delete", "tenants", "--all", timeout=180)
         kubectl.run("delete", "-k", PROVIDER, "--ignore-not-found", timeout=180)
 
 
 @pytest.fixture(scope="module")
-def own(lab: Lab, there: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """The consumer's administrator, with its manager running and the provider's kubeconfig in a Secret."""
+def own(lab: Lab, there: Kubectl) -> Iterator[Kubectl]:
+    """The consumer's administrator, with its manager running."""
     isthmus_image.load(lab.consumer)
-    file = tmp_path_factory.mktemp("kubeconfigs") / "kubeconfig"
-    lab.provider.client_kubeconfig(stack.provider_user(CONSUMER_ID), path=file)
     kubectl = admin(lab.consumer, "isthmus")
     try:
         kubectl.run("apply", "--server-side", "-k", MANIFESTS)
-        kubectl.run("create", "secret", "generic", "provider", f"--from-file={file}")
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
         yield kubectl
     finally:
         uninstall(kubectl, MANIFESTS)
+
+
+def exchange(own: Kubectl, there: Kubectl) -> str:
+    """Peering: three files applied. Gives the Secret with the kubeconfig for VirtualNodes."""
+    identity = {"apiVersion": "authentication.isthmus.dev/v1alpha1", "kind": "Identity"}
+    own.apply({**identity, "metadata": {"name": "provider"}, "spec": {}})
+    asked = own.wait_for("identity", "provider", lambda it: it["status"]["tenant"])
+    there.run("apply", "-f", "-", stdin=asked["status"]["tenant"])
+    answer = there.wait_for("tenant", CONSUMER_ID, lambda it: it["status"]["identity"])
+    own.run("apply", "-f", "-", stdin=answer["status"]["identity"])
+    own.run("wait", READY, _MINUTES, "identity/provider", timeout=190)
+    return str(own.get("identity", "provider")["status"]["kubeconfigSecret"])
 
 
 @pytest.fixture
@@ -91,10 +103,11 @@ def running(own: Kubectl, deployment: str) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_a_deployment_runs_through_shadow_pods_and_the_provider_keeps_it(
+def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back(
     own: Kubectl, shop: Kubectl, there: Kubectl, lab: Lab
 ) -> None:
-    own.apply(virtual_node("managed", mode="Managed"))
+    secret = exchange(own, there)
+    own.apply(virtual_node("managed", mode="Managed", kubeconfigSecret={"name": secret}))
     own.run("wait", READY, _MINUTES, "virtualnode/managed", timeout=190)
     shop.run("wait", READY, _MINUTES, "namespaceoffloading/offloading", timeout=190)
     shop.apply(
@@ -128,3 +141,7 @@ def test_a_deployment_runs_through_shadow_pods_and_the_provider_keeps_it(
     assert not there.exists("namespace", "rented")
     own.run("delete", "virtualnode", "managed", timeout=180)
     assert not admin(lab.provider, f"isthmus-{CONSUMER_ID}").list("namespacemaps")
+    own.run("delete", "identity", "provider", timeout=60)
+    there.run("delete", "tenant", CONSUMER_ID, timeout=120)
+    assert not [one["metadata"]["name"] for one in own.list("secrets") if "provider" in one["metadata"]["name"]]
+    assert not there.exists("namespace", f"isthmus-{CONSUMER_ID}")

@@ -11,6 +11,7 @@ def uninstall(kubectl: Kubectl, manifests: str) -> None:
     """First what isthmus has to take back, then isthmus."""
     if kubectl.exists("crd", _KIND):
         kubectl.run("delete", "virtualnodes", "--all", timeout=_LONG)
+        kubectl.run("delete", "identities", "--all", timeout=_LONG)
     delete_until_allowed(kubectl, manifests)
 
 

@@ -36,7 +36,7 @@ MESSAGE: Final = (
 _MANAGER: Final = "isthmus-manager"
 _RIGHTS: Final = (
     *(_MANAGER, f"{_MANAGER}-election", f"{_MANAGER}-scheduling", f"{_MANAGER}-storage"),
-    *("isthmus-kinds", "isthmus-kinds-nodes", "isthmus-namespace-offloadings"),
+    *("isthmus-kinds", "isthmus-kinds-nodes", "isthmus-namespace-offloadings", "isthmus-peers"),
 )
 """Roles of deploy/manager/base and consumer, and their bindings."""
 

@@ -1,9 +1,11 @@
-"""A tenant at work: its quota where ShadowPods become Pods, its namespaces, and two tenants apart."""
+"""A tenant at work: its quota where ShadowPods become Pods, its namespaces, and what it may make in them."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.identity.conftest import LONG, Peering
 from tests.kubectl import Kubectl, KubectlError, eventually
@@ -34,9 +36,8 @@ def shadow(name: str, cpu: str) -> Json:
 
 def entered(peering: Peering, **limits: Any) -> Kubectl:
     """The consumer's credential in a namespace that it was given, with these limits."""
-    peering.exchange()
-    tenant = peering.provider.get("tenant", "shop")
-    peering.provider.apply({**tenant, "spec": {**tenant["spec"], **limits}, "metadata": {"name": "shop"}})
+    tenant = yaml.safe_load(peering.ask())
+    peering.enter(peering.answer(json.dumps({**tenant, "spec": {**tenant["spec"], **limits}})))
     desk = peering.credential()
     eventually(lambda: desk.create(namespace_map("app")), what="a NamespaceMap to be made", timeout=LONG)
     found = desk.wait_for(
@@ -85,3 +86,25 @@ def test_a_namespace_that_the_tenant_may_not_have_is_refused(peering: Peering) -
     assert "is not what the provider allows (app-*)" in found["status"]["conditions"][0]["message"]
     with pytest.raises(KubectlError, match="orbidden"):
         replace(own, namespace="default").run("get", "pods")
+
+
+def made(kind: str, *, labels: Json | None = None, finalizers: list[str] | None = None, **body: Any) -> Json:
+    metadata = {"name": "probe", "labels": labels or {}, "finalizers": finalizers or []}
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **body}
+
+
+@pytest.mark.parametrize("credential", ["Certificate", "Token"])
+def test_a22_a24_a27_the_policies_for_consumers_hold_whatever_the_credential(peering: Peering, credential: str) -> None:
+    own = entered(peering, credential=credential)
+
+    def said(manifest: Json) -> str:
+        done = own.result("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest).encode())
+        return done.stderr.decode()
+
+    mine = {"offloading.isthmus.dev/consumer": "shop"}
+    assert said(made("ConfigMap", labels=mine)) == ""
+    assert "the name of another" in said(made("ConfigMap", labels={"offloading.isthmus.dev/consumer": "other"}))
+    assert "metadata.finalizers" in said(made("ConfigMap", finalizers=["a.example/b"]))
+    assert "may not make a Secret of type" in said(made("Secret", type="helm.sh/release.v1"))
+    if credential == "Token":  # certificates' users are tried with all kinds in tests/cluster/managed/test_policies.py
+        assert "can't bear" in said(made("Secret", labels={"offloading.isthmus.dev/consumer": "other"}))

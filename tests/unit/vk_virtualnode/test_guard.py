@@ -19,7 +19,7 @@ _KINDS = {
 
 
 def installed() -> list[dict[str, Any]]:
-    folders = ("deploy/manager/base", "deploy/manager/consumer")
+    folders = ("deploy/manager/base", "deploy/manager/consumer", "deploy/rbac/peers")
     files = [file for folder in folders for file in (ROOT / folder).glob("*.yaml")]
     files += (ROOT / "deploy/rbac").glob("consumer-*.yaml")
     found = (document for file in files for document in yaml.safe_load_all(file.read_text()))
