@@ -188,7 +188,7 @@ def lend(provider: LabCluster) -> None:
     manage(provider)
     provider.kubectl("apply", "--server-side", "-k", RBAC / "tenants")
     provider.kubectl("apply", "--server-side", "-k", POLICIES / "tenants")
-    for plural in ("tenants", "credentialrequests"):
+    for plural in ("tenants", "credentialrequests", "slice"):
         wait_until(lambda plural=plural: _answers(provider, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
 
 
@@ -198,7 +198,7 @@ def borrow(consumer: LabCluster) -> None:
     consumer.kubectl("apply", "--server-side", "-k", RBAC / "peers")
     for file in ("base/namespace.yaml", "base/account.yaml", "consumer/rbac.yaml"):
         consumer.kubectl("apply", "--server-side", "-f", MANAGER / file)
-    for plural in ("identities", "virtualnodes"):
+    for plural in ("identities", "virtualnodes", "slice"):
         wait_until(lambda plural=plural: _answers(consumer, plural), what=plural, timeout=60, every=0.1)  # type: ignore[misc]  # a default argument
 
 

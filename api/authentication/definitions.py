@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.authentication.common import GROUP, VERSION
 from api.authentication.credential_request import CredentialRequest
 from api.authentication.identity import Identity
+from api.authentication.resource_slice import GRANTED, ResourceSlice
 from api.authentication.tenant import Tenant
 from kube.crd import Column, Definition
 from kube.resources import Resource
@@ -12,6 +13,7 @@ from kube.resources import Resource
 TENANTS = Resource(GROUP, VERSION, "tenants", "Tenant", namespaced=False)
 IDENTITIES = Resource(GROUP, VERSION, "identities", "Identity", namespaced=False)
 CREDENTIAL_REQUESTS = Resource(GROUP, VERSION, "credentialrequests", "CredentialRequest")
+RESOURCE_SLICES = Resource(GROUP, VERSION, "resourceslices", "ResourceSlice")
 
 _CATEGORIES = ("isthmus",)
 
@@ -77,6 +79,28 @@ DEFINITIONS = (
             Column("Reason", _condition("Issued", "reason")),
             _EXPIRES,
             Column("Message", _condition("Issued", "message"), priority=1),
+            _AGE,
+        ),
+    ),
+    Definition(
+        RESOURCE_SLICES,
+        ResourceSlice,
+        short_names=("slice",),
+        categories=_CATEGORIES,
+        notes=(
+            "The consumer makes it in the namespace where isthmus runs; its manager keeps a copy in the consumer's "
+            "namespace at the provider, where it is decided, and brings the answer back. Kubernetes has another kind of"
+            " this name (of resource.k8s.io): write `kubectl get slice`."
+        ),
+        columns=(
+            Column("Identity", ".spec.identity"),
+            Column("Class", ".spec.class"),
+            Column("Granted", _condition(GRANTED)),
+            Column("Reason", _condition(GRANTED, "reason")),
+            Column("CPU", ".status.granted.cpu"),
+            Column("Memory", ".status.granted.memory"),
+            _EXPIRES,
+            Column("Message", _condition(GRANTED, "message"), priority=1),
             _AGE,
         ),
     ),

@@ -11,6 +11,7 @@ from api.authentication.common import (
     MAX_ID,
     Amounts,
     CredentialType,
+    Label,
     Labels,
     Name,
     Pem,
@@ -70,6 +71,14 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
             "like be limited to; what is not named is not limited. It is held exactly."
         ),
     ] = {}
+    classes: Annotated[
+        tuple[Label, ...],
+        Meta(
+            description="Classes are those of ResourceSlices that the consumer may ask for. If there are some, its "
+            "pods may request what its slices grant and nothing else; absent, it has no slices, and resources alone "
+            "limit it."
+        ),
+    ] = ()
     node_selector: Annotated[
         Labels, Meta(description="NodeSelector selects the nodes that the consumer's pods may run on; absent, all.")
     ] = {}

@@ -8,10 +8,12 @@ from typing import Any
 
 import prometheus_client
 
-from api.authentication.definitions import IDENTITIES
+from api.authentication.definitions import IDENTITIES, RESOURCE_SLICES
 from api.authentication.identity import Identity
+from api.authentication.resource_slice import ResourceSlice
 from identity.consumer.identities import Identities
 from identity.consumer.settings import ConsumerSettings
+from identity.consumer.slices import Slices
 from kube.client import Client
 from kube.controller import Controller
 from kube.events import EventRecorder
@@ -42,6 +44,14 @@ class IdentityConsumer:
         self.identities: Reflector[Identity] = Reflector(
             client, IDENTITIES, decode=Identity, on_change=self._identity_changed, registry=registry
         )
+        self.slices: Reflector[ResourceSlice] = Reflector(
+            client,
+            RESOURCE_SLICES,
+            decode=ResourceSlice,
+            namespace=settings.namespace,
+            on_change=self._slice_changed,
+            registry=registry,
+        )
         identities = Identities(
             client,
             settings,
@@ -50,17 +60,34 @@ class IdentityConsumer:
             now=now,
             check_leading=check_leading,
         )
+        slices = Slices(
+            client,
+            settings,
+            slices=self.slices.store,
+            identities=self.identities.store,
+            now=now,
+            check_leading=check_leading,
+        )
         self.identity_controller: Controller[Key] = Controller(
             "identities", identities.reconcile, concurrency=8, registry=registry
+        )
+        self.slice_controller: Controller[Key] = Controller(
+            "own-slices", slices.reconcile, concurrency=8, registry=registry
         )
 
     def caches(self) -> Iterable[tuple[str, Reflector[Any]]]:
         """What must be synced before decisions can be made."""
-        return (("identities", self.identities),)
+        return (("identities", self.identities), ("own slices", self.slices))
 
     def workers(self) -> Iterable[Task]:
         """What decides and writes: run it while leading."""
-        return (("identities", self.identity_controller.run),)
+        return (("identities", self.identity_controller.run), ("own slices", self.slice_controller.run))
 
     def _identity_changed(self, change: Change[Identity]) -> None:
         self.identity_controller.queue.add(change.key)
+        for one in self.slices.store.values():
+            if one.spec.identity == change.key[1]:
+                self.slice_controller.queue.add(one.metadata.key)
+
+    def _slice_changed(self, change: Change[ResourceSlice]) -> None:
+        self.slice_controller.queue.add(change.key)

@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from api.authentication.definitions import IDENTITIES
+from api.authentication.definitions import IDENTITIES, RESOURCE_SLICES
 from api.authentication.identity import Identity, IdentityStatus
+from api.authentication.resource_slice import ResourceSlice
 from api.meta import Condition, condition, with_condition
 from api.offloading.definitions import VIRTUAL_NODES
 from api.offloading.virtual_node import VirtualNode
@@ -243,7 +244,7 @@ class Identities:
             return None
         forced = identity.metadata.annotations.get(names.FORCE_ANNOTATION) == "true"
         if not forced and (users := await self._users(identity)):
-            text = f"VirtualNodes use it: {', '.join(users[:5])}; delete them first"
+            text = f"ResourceSlices or VirtualNodes use it: {', '.join(users[:5])}; delete them first"
             await self._say(identity, identity.status, Outcome(False, "InUse", text, WAIT_SECONDS))
             return Result(requeue_after=WAIT_SECONDS)
         self._check_leading()
@@ -255,8 +256,11 @@ class Identities:
 
     async def _users(self, identity: Identity) -> list[str]:
         secret = names.kubeconfig_secret(identity.metadata.name)
-        listing = await self._client.list(VIRTUAL_NODES, decode=VirtualNode)
-        return sorted(v.metadata.name for v in listing.items if v.spec.kubeconfig_secret.name == secret)
+        nodes = await self._client.list(VIRTUAL_NODES, decode=VirtualNode)
+        space = self._settings.namespace
+        slices = await self._client.list(RESOURCE_SLICES, namespace=space, decode=ResourceSlice)
+        using = [one.metadata.name for one in slices.items if one.spec.identity == identity.metadata.name]
+        return sorted(using + [v.metadata.name for v in nodes.items if v.spec.kubeconfig_secret.name == secret])
 
     # -- requests
 
@@ -300,7 +304,8 @@ class Identities:
         body = {
             "apiVersion": IDENTITIES.api_version,
             "kind": IDENTITIES.kind,
-            "metadata": {"name": meta.name, "uid": meta.uid},
+            # In the very state that we know: with a cache that is behind we would make another request.
+            "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
             "status": msgspec.to_builtins(wanted),
         }
         self._check_leading()

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from api.authentication.resource_slice import ResourceSlice
 from api.authentication.tenant import Tenant
 from identity import names
+from identity.provider import grants
 from kube.quantities import ZERO, Quantity
 from kube.store import Store
 
@@ -37,10 +40,12 @@ class Denial:
 
 
 class Tenancy:
-    """Answers from the cache of Tenants."""
+    """Answers from the caches of Tenants and of their ResourceSlices, which have the index `namespace`."""
 
-    def __init__(self, tenants: Store[Tenant]) -> None:
+    def __init__(self, tenants: Store[Tenant], slices: Store[ResourceSlice], *, now: Callable[[], datetime]) -> None:
         self._tenants = tenants
+        self._slices = slices
+        self._now = now
 
     def tenant(self, consumer_id: str) -> Tenant | None:
         """The Tenant of a consumer."""
@@ -60,7 +65,15 @@ class Tenancy:
             return Denial("NotLetIn", f"consumer {consumer_id} is not let in at the provider")
         if tenant.spec.state == "Cordoned" and not grows:
             return Denial("Cordoned", f"the provider cordoned consumer {consumer_id}: it makes no new pods")
-        return over(tenant.spec.resources, wants=wants, held=held)
+        denial = over(tenant.spec.resources, wants=wants, held=held)
+        if denial is None and tenant.spec.classes:
+            denial = outside(self.granted(consumer_id), wants=wants, held=held)
+        return denial
+
+    def granted(self, consumer_id: str) -> grants.Amounts:
+        """What the consumer's slices come to now."""
+        now, namespace = self._now(), names.tenant_namespace(consumer_id)
+        return grants.total(grants.granted(one, now=now) for one in self._slices.by_index("namespace", namespace))
 
 
 def over(granted: Mapping[str, str | int], *, wants: Load, held: Load) -> Denial | None:
@@ -76,6 +89,16 @@ def over(granted: Mapping[str, str | int], *, wants: Load, held: Load) -> Denial
             return Denial("QuotaExceeded", f"the provider counts {name}: each pod must have a limit of it")
         if want.nanos and hard < have + want:
             said = f"{name}: the pod wants {want}, {have} of {hard} are in use by the consumer's pods"
+            return Denial("QuotaExceeded", said)
+    return None
+
+
+def outside(granted: Amounts, *, wants: Load, held: Load) -> Denial | None:
+    """What a pod would have that no slice grants; None if nothing. A resource that is not named is not granted."""
+    for name, want in sorted({**wants.requests, "pods": Quantity.of(wants.pods)}.items()):
+        hard, have = granted.get(name, ZERO), _amount(name, held)
+        if want.nanos and hard < have + want:
+            said = f"{name}: the pod wants {want}, {have} of the {hard} that the consumer's slices grant are in use"
             return Denial("QuotaExceeded", said)
     return None
 

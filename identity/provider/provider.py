@@ -9,11 +9,14 @@ from typing import Any
 import prometheus_client
 
 from api.authentication.credential_request import CredentialRequest
-from api.authentication.definitions import CREDENTIAL_REQUESTS, TENANTS
+from api.authentication.definitions import CREDENTIAL_REQUESTS, RESOURCE_SLICES, TENANTS
+from api.authentication.resource_slice import ResourceSlice
 from api.authentication.tenant import Tenant
 from identity import names
 from identity.provider.credentials import Credentials
+from identity.provider.grants import Inventory
 from identity.provider.settings import ProviderSettings
+from identity.provider.slices import Slices
 from identity.provider.tenants import Tenants
 from kube.client import Client
 from kube.controller import Controller
@@ -40,6 +43,7 @@ class TenantProvider:
         client: Client,
         settings: ProviderSettings,
         *,
+        inventory: Inventory,
         recorder: EventRecorder,
         check_leading: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = utc_now,
@@ -54,6 +58,14 @@ class TenantProvider:
             decode=CredentialRequest,
             indexes={"namespace": lambda asked: (asked.metadata.namespace,)},
             on_change=self._request_changed,
+            registry=registry,
+        )
+        self.slices: Reflector[ResourceSlice] = Reflector(
+            client,
+            RESOURCE_SLICES,
+            decode=ResourceSlice,
+            indexes={"namespace": lambda one: (one.metadata.namespace,)},
+            on_change=self._slice_changed,
             registry=registry,
         )
         tenants = Tenants(
@@ -72,25 +84,48 @@ class TenantProvider:
             now=now,
             check_leading=check_leading,
         )
+        slices = Slices(
+            client,
+            settings,
+            slices=self.slices.store,
+            tenants=self.tenants.store,
+            inventory=inventory,
+            wake=lambda key: self.slice_controller.queue.add(key),  # noqa: PLW0108 - made below
+            recorder=recorder,
+            now=now,
+            check_leading=check_leading,
+        )
         self.tenant_controller: Controller[Key] = Controller(
             "tenants", tenants.reconcile, concurrency=8, registry=registry
         )
         self.request_controller: Controller[Key] = Controller(
             "credential-requests", credentials.reconcile, concurrency=8, registry=registry
         )
+        self.slice_controller: Controller[Key] = Controller(
+            "slices", slices.reconcile, concurrency=1, registry=registry
+        )
 
     def caches(self) -> Iterable[tuple[str, Reflector[Any]]]:
         """What must be synced before decisions can be made."""
-        return (("tenants", self.tenants), ("credential requests", self.requests))
+        return (("tenants", self.tenants), ("credential requests", self.requests), ("slices", self.slices))
 
     def workers(self) -> Iterable[Task]:
         """What decides and writes: run it while leading."""
-        return (("tenants", self.tenant_controller.run), ("credential requests", self.request_controller.run))
+        return (
+            ("tenants", self.tenant_controller.run),
+            ("credential requests", self.request_controller.run),
+            ("slices", self.slice_controller.run),
+        )
 
     def _tenant_changed(self, change: Change[Tenant]) -> None:
         self.tenant_controller.queue.add(change.key)
         for asked in self.requests.store.by_index("namespace", names.tenant_namespace(change.key[1])):
             self.request_controller.queue.add(asked.metadata.key)
+        for one in self.slices.store.by_index("namespace", names.tenant_namespace(change.key[1])):
+            self.slice_controller.queue.add(one.metadata.key)
 
     def _request_changed(self, change: Change[CredentialRequest]) -> None:
         self.request_controller.queue.add(change.key)
+
+    def _slice_changed(self, change: Change[ResourceSlice]) -> None:
+        self.slice_controller.queue.add(change.key)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from identity import requests
+from kube.quantities import Quantity
+
+_ONCE = Quantity.of(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +34,7 @@ class ProviderSettings:
     """ClusterRoles in the tenant's namespace for the consumer itself."""
     request_limit: int = 8
     """CredentialRequests that are kept for a tenant; older ones are removed."""
+    slice_limit: int = 32
+    """ResourceSlices that a tenant may have."""
+    slice_overcommit: Quantity = _ONCE
+    """How often cpu, memory and ephemeral storage of the nodes may be promised to slices."""

@@ -43,6 +43,15 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
     advertise_ca_file: Annotated[
         str, Meta(description="certificate authorities, PEM, of that URL; empty: those that the manager trusts")
     ] = ""
+    slice_overcommit: Annotated[
+        float,
+        Meta(
+            description="how often the nodes' cpu, memory and ephemeral storage may be promised to slices of the class "
+            "`default`",
+            ge=0.01,
+            le=100,
+        ),
+    ] = 1.0
     # -- consumer, peers
     image: Annotated[
         str, Meta(description="image of isthmus that virtual kubelets run (module consumer, which needs it)")

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from identity.provider.admission import Load, Tenancy
-from identity.provider.provider import TenantProvider
+from identity.provider.provider import TenantProvider, utc_now
 from identity.provider.settings import ProviderSettings
 from isthmus.modules.parts import Parts
 from isthmus.options import OptionsError
+from isthmus.stock import NodeStock
 from kube.client import Client
 from kube.objects import WithMetadata
+from kube.quantities import Quantity
 from kube.resources import NAMESPACES
 from reflection.managed.refusals import Refusal
 from reflection.managed.settings import Limits
@@ -61,18 +63,20 @@ def _load(usage: Usage) -> Load:
 
 async def add(parts: Parts) -> None:
     """Tenants and their credentials. Raises `OptionsError`."""
+    stock = NodeStock(parts.client, registry=parts.registry)
     provider = TenantProvider(
         parts.client,
         await _settings(parts),
+        inventory=stock,
         recorder=parts.recorder,
         check_leading=parts.elector.check,
         registry=parts.registry,
     )
-    for name, reflector in provider.caches():
+    for name, reflector in (*provider.caches(), *stock.caches()):
         parts.cache(name, reflector)
     for name, work in provider.workers():
         parts.lead(name, work)
-    parts.tenants = TenantRules(Tenancy(provider.tenants.store))
+    parts.tenants = TenantRules(Tenancy(provider.tenants.store, provider.slices.store, now=utc_now))
 
 
 async def _settings(parts: Parts) -> ProviderSettings:
@@ -93,6 +97,7 @@ async def _settings(parts: Parts) -> ProviderSettings:
         ca=authority.decode(),
         cluster_id=await cluster_id(parts.client),
         manager=f"system:serviceaccount:{options.namespace}:isthmus-manager",
+        slice_overcommit=Quantity(round(options.slice_overcommit * 10**9)),
     )
 
 

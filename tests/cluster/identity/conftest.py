@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
-    with testing.temporary(LabSettings(nodes=0, kwok=0), number=15) as made:
+    with testing.temporary(LabSettings(nodes=0, kwok=2), number=15) as made:
         stack.lend(made.provider)
         own = Kubectl(made.provider.plan.binaries / "kubectl", made.provider.admin_kubeconfig, "isthmus")
         own.run("create", "namespace", "isthmus")
@@ -180,5 +180,6 @@ def peering(lab: Lab, lender: Unit, borrower: Unit, tmp_path: Path) -> Iterator[
     yield made
     for unit in (lender, borrower):
         revive(unit)
+    consumer.run("delete", "slice", "--all", "--timeout=60s", timeout=90)
     consumer.run("delete", "identity", "--all", "--timeout=60s", timeout=90)
     provider.run("delete", "tenant", "--all", "--timeout=90s", timeout=120)

@@ -1,5 +1,6 @@
 """A tenant's quota and standing, from its Tenant alone."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.authentication.resource_slice import ResourceSlice
 from api.authentication.tenant import Tenant
 from identity.provider.admission import Load, Tenancy, over
 from kube.quantities import Quantity
 from kube.store import Key
 
 NONE = Load(pods=0, requests={}, limits={})
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -38,8 +41,18 @@ class One:
         return self._found if key == ("", "shop") else None
 
 
-def tenancy(**spec: Any) -> Tenancy:
-    return Tenancy(One(**spec))  # type: ignore[arg-type]  # all that is used of a store
+class Slices:
+    """All that is used of a store: the slices of one namespace."""
+
+    def __init__(self, *slices: ResourceSlice) -> None:
+        self._slices = slices
+
+    def by_index(self, _name: str, namespace: str) -> list[ResourceSlice]:
+        return [one for one in self._slices if one.metadata.namespace == namespace]
+
+
+def tenancy(*slices: ResourceSlice, **spec: Any) -> Tenancy:
+    return Tenancy(One(**spec), Slices(*slices), now=lambda: NOW)  # type: ignore[arg-type]  # of stores
 
 
 @pytest.mark.parametrize(
@@ -92,3 +105,38 @@ def test_who_is_let_in(spec: Any, consumer_id: str, reason: str | None) -> None:
     denial = found.deny(consumer_id, wants=load(), held=NONE)
     assert (denial.reason if denial else None) == reason
     assert (found.subject(consumer_id) is None) == (reason == "NotLetIn")
+
+
+def granting(*, expires: str = "", status: str = "True", **amounts: Any) -> ResourceSlice:
+    body = {
+        "metadata": {"name": "a", "namespace": "isthmus-shop"},
+        "spec": {"identity": "north", "resources": {"cpu": 9, "memory": 9, "pods": 9}},
+        "status": {"conditions": [{"type": "Granted", "status": status}], "granted": amounts, "expires": expires},
+    }
+    return msgspec.convert(body, ResourceSlice)
+
+
+@pytest.mark.parametrize(
+    ("slices", "wants", "says"),
+    [
+        ([granting(cpu=1, memory=10, pods=2), granting(cpu="500m", pods=1)], load(cpu="1500m", memory="10"), None),
+        ([granting(cpu=1, memory=10, pods=2)], load(cpu="1001m"), "cpu: the pod wants 1001m, 0 of the 1"),
+        ([granting(cpu=1, memory=10, pods=2)], load(3), "pods: the pod wants 3"),
+        ([granting(cpu=1, memory=10, pods=2)], load(cpu="1", gpu="1"), "gpu: the pod wants 1, 0 of the 0"),
+        ([granting(cpu=1, pods=2, expires="2026-11-25T11:59:59Z")], load(cpu="1"), "0 of the 0"),
+        ([granting(cpu=1, pods=2, expires="2026-11-25T12:00:01Z")], load(cpu="1"), None),
+        ([granting(cpu=1, pods=2, status="Unknown")], load(cpu="1"), "0 of the 0"),
+        ([], load(), "pods: the pod wants 1, 0 of the 0"),
+    ],
+)
+def test_a26_a_tenant_with_classes_has_what_its_slices_grant_and_nothing_else(
+    slices: list[ResourceSlice], wants: Load, says: str | None
+) -> None:
+    denial = tenancy(*slices, classes=["default"]).deny("shop", wants=wants, held=NONE)
+    assert denial is None if says is None else denial is not None and says in denial.message
+
+
+def test_a26_slices_do_not_lift_the_tenants_own_ceiling() -> None:
+    found = tenancy(granting(cpu=9, pods=9), classes=["default"], resources={"cpu": 1})
+    assert found.deny("shop", wants=load(cpu="1"), held=NONE) is None
+    assert found.deny("shop", wants=load(cpu="2"), held=NONE) is not None
