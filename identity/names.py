@@ -33,6 +33,8 @@ INFO: Final = "isthmus-tenant"
 """ConfigMap in the tenant's namespace that tells the consumer who it is and how things stand."""
 JOIN_ROLE: Final = "isthmus-tenant-join"
 TENANT_ROLE: Final = "isthmus-tenant"
+INVITED_BINDING: Final = "isthmus-tenant-invited"
+"""The binding of `JOIN_ROLE` to an invitation's service account."""
 MAPS_ROLE: Final = "isthmus-managed-tenant"
 MANAGER_ROLE: Final = "isthmus-tenants-manager"
 _RBAC: Final = "rbac.authorization.k8s.io"
@@ -71,6 +73,11 @@ def join_account(key: str) -> str:
     return f"key-{key[:16]}"
 
 
+def invited_account(life: str) -> str:
+    """The service account of an open invitation."""
+    return f"invited-{life}"
+
+
 def account_user(namespace: str, name: str) -> str:
     """Who a service account is to an API server."""
     return f"system:serviceaccount:{namespace}:{name}"
@@ -92,6 +99,11 @@ def labels(consumer_id: str) -> dict[str, str]:
 def key_secret(identity: str) -> str:
     """The Secret with our keys for a provider; nothing else reads it."""
     return f"identity-{identity}"
+
+
+def invitation_secret(identity: str) -> str:
+    """The Secret with the token of an invitation."""
+    return f"invitation-{identity}"
 
 
 def kubeconfig_secret(identity: str) -> str:

@@ -18,6 +18,7 @@ commands:
   virtual-kubelet   run one virtual node
   manager           run what turns isthmus' objects into virtual nodes or consumers' pods; one Deployment in a cluster
   peer              print what a provider has to apply to let us in, or do it on both sides
+  peer invite       at a provider: let one consumer in by itself, and print what it has to apply
   fabric-agent      have the network that the fabric's controller wants on this machine or in this pod
   fabric-agent status
                     tell what a running fabric-agent has, measures and misses
@@ -68,8 +69,11 @@ def _manager(arguments: Sequence[str]) -> int:
 
 
 def _peer(arguments: Sequence[str]) -> int:
-    from isthmus import peer  # noqa: PLC0415 - as above
+    from isthmus import invite, peer  # noqa: PLC0415 - as above
 
+    if arguments[:1] == ["invite"]:
+        purpose = "Let one consumer become a Tenant by itself, and print what it has to apply (it holds a token)."
+        return _run(arguments[1:], invite.InviteOptions, invite.run, command="peer invite", purpose=purpose)
     purpose = "Print the Tenant that a provider has to apply to let this cluster in, or do all on both sides."
     return _run(arguments, peer.PeerOptions, peer.run, command="peer", purpose=purpose)
 

@@ -70,11 +70,11 @@ async def _ask(consumer: Client, options: PeerOptions) -> str:
         }
         await _apply(consumer, IDENTITIES, body)
         _say(f"consumer: Identity {options.name} applied")
-    found = await _until(
+    found = await until(
         lambda: consumer.get(IDENTITIES, name=options.name, decode=Identity),
         lambda it: bool(it.status.tenant),
         "consumer: the manager (module peers) to make a key and a request",
-        options,
+        timeout=options.timeout,
     )
     return found.status.tenant
 
@@ -84,19 +84,19 @@ async def _both(consumer: Client, provider: Client, tenant: str, options: PeerOp
     name = str(asked["metadata"]["name"])
     await _apply(provider, TENANTS, asked)
     _say(f"provider: Tenant {name} applied")
-    let_in = await _until(
+    let_in = await until(
         lambda: provider.get(TENANTS, name=name, decode=Tenant),
         lambda it: bool(it.status.identity) and it.status.observed_generation == it.metadata.generation,
         "provider: the manager (module tenants) to let it in",
-        options,
+        timeout=options.timeout,
     )
     await _apply(consumer, IDENTITIES, yaml.safe_load(let_in.status.identity))
     _say(f"consumer: Identity {options.name} applied as the provider answered")
-    ready = await _until(
+    ready = await until(
         lambda: consumer.get(IDENTITIES, name=options.name, decode=Identity),
         lambda it: _is(it, "True") and it.status.observed_generation == it.metadata.generation,
         "consumer: to be let in at the provider",
-        options,
+        timeout=options.timeout,
     )
     _say(f"done: VirtualNodes use the Secret {ready.status.kubeconfig_secret} until {ready.status.expires} and after")
 
@@ -105,11 +105,12 @@ async def _apply(client: Client, resource: Resource, body: dict[str, Any]) -> No
     await client.apply(resource, body, name=body["metadata"]["name"], field_manager=FIELD_MANAGER)
 
 
-async def _until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], what: str, options: PeerOptions) -> T:
+async def until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], what: str, *, timeout: float) -> T:
+    """What is read once `holds` is true of it. Raises `OptionsError` with what its condition says after `timeout` s."""
     _say(f"waiting for {what}")
     found: T | None = None
     try:
-        async with asyncio.timeout(options.timeout):
+        async with asyncio.timeout(timeout):
             while True:
                 found = await read()
                 if holds(found):
@@ -118,7 +119,7 @@ async def _until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], w
     except TimeoutError:
         said = condition(found.status.conditions, "Ready") if found is not None else None
         why = f"; its condition says {said.reason}: {said.message}" if said is not None else ""
-        raise OptionsError(f"waited {options.timeout:.0f} s for {what}{why}") from None
+        raise OptionsError(f"waited {timeout:.0f} s for {what}{why}") from None
 
 
 def _is(found: Identity, status: str) -> bool:

@@ -7,9 +7,20 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from api.authentication.common import Pem, Rules
+from api.authentication.common import Pem, Rules, SignedRequest
 from api.meta import Conditions, rule
 from kube.objects import Metadata
+
+
+class PeeringRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a Tenant holds of its consumer."""
+
+    cluster_id: Annotated[
+        Annotated[str, Meta(pattern="^[0-9a-f-]{36}$", max_length=36)],
+        Meta(description="ClusterID is the UID of the consumer's namespace kube-system."),
+    ] = msgspec.field(name="clusterID")
+    public_key: Annotated[Pem, Meta(description="PublicKey is the consumer's, PEM.")]
+    request: Annotated[SignedRequest, Meta(description="Request is what the consumer signed.")]
 
 
 class CredentialRequestSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -28,6 +39,10 @@ class CredentialRequestSpec(msgspec.Struct, frozen=True, kw_only=True, rename="c
         Annotated[str, Meta(max_length=1024)],
         Meta(description="Signature is by the consumer's key over the request and the user, base64."),
     ] = ""
+    peering: Annotated[
+        PeeringRequest | None,
+        Meta(description="Peering is given by one who was invited, instead of the others."),
+    ] = None
 
 
 class CredentialRequestStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -37,6 +52,9 @@ class CredentialRequestStatus(msgspec.Struct, frozen=True, kw_only=True, rename=
     certificate: Annotated[str, Meta(description="Certificate is what was issued, PEM.")] = ""
     sealed_token: Annotated[str, Meta(description="SealedToken is a token that only the asker's key opens.")] = ""
     expires: Annotated[str, Meta(description="Expires is when that ends.")] = ""
+    identity: Annotated[
+        str, Meta(description="Identity is the manifest for one who was invited, without any secret.")
+    ] = ""
 
 
 class CredentialRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

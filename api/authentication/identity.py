@@ -40,6 +40,10 @@ class IdentitySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
             "server needs caBundle: the certificate authority of the provider is pinned",
         ),
         rule(
+            "!has(self.invitation) || (has(self.server) && (!has(self.method) || self.method == 'Exchange'))",
+            "invitation needs server and caBundle, as the provider's manifest has them",
+        ),
+        rule(
             "!has(self.method) || self.method != 'Kubeconfig' || !has(self.server)",
             "with the method Kubeconfig the Secret says which server it is",
         ),
@@ -87,6 +91,10 @@ class IdentitySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     sealed_token: Annotated[
         Annotated[str, Meta(max_length=16384)] | None,
         Meta(description="SealedToken lets us in for the first time; only our key opens it."),
+    ] = None
+    invitation: Annotated[
+        SecretEntry | None,
+        Meta(description="Invitation is the Secret with the token by which a provider invites us: it is good once."),
     ] = None
     secret: Annotated[
         SecretEntry | None,

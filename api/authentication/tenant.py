@@ -16,7 +16,9 @@ from api.authentication.common import (
     Name,
     Pem,
     Rules,
+    ShortName,
     SignedRequest,
+    Time,
 )
 from api.meta import DNS_LABEL, Conditions, rule
 from kube.objects import Metadata
@@ -25,12 +27,29 @@ State = Literal["Active", "Cordoned", "Drained"]
 Level = Literal["privileged", "baseline", "restricted"]
 
 
+class Invitation(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An open door for one consumer, for a short time."""
+
+    expires: Annotated[Time, Meta(description="Expires is when nobody is let in by it any more; let it be soon.")]
+    identity: Annotated[
+        ShortName, Meta(description="Identity is how the consumer's Identity is called: its name of this provider.")
+    ] = "provider"
+
+
 class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Who a consumer is and what it may have."""
 
     RULES: ClassVar[Rules] = [
         rule(
-            "self.clusterID == oldSelf.clusterID",
+            "has(self.clusterID) == has(self.publicKey) && has(self.clusterID) == has(self.request)",
+            "clusterID, publicKey and request belong together: the consumer's manifest has all of them",
+        ),
+        rule(
+            "has(self.request) || has(self.invitation)",
+            "request is needed: apply the manifest that the consumer made, or say spec.invitation",
+        ),
+        rule(
+            "!has(oldSelf.clusterID) || (has(self.clusterID) && self.clusterID == oldSelf.clusterID)",
             "clusterID cannot be changed: another cluster asks under the id of this one; let it choose another id, or "
             "remove this Tenant first",
         ),
@@ -41,15 +60,22 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     ]
 
     cluster_id: Annotated[
-        Annotated[str, Meta(pattern="^[0-9a-f-]{36}$", max_length=36)],
+        Annotated[str, Meta(pattern="^[0-9a-f-]{36}$", max_length=36)] | None,
         Meta(description="ClusterID is the UID of the consumer's namespace kube-system."),
-    ] = msgspec.field(name="clusterID")
+    ] = msgspec.field(name="clusterID", default=None)
     public_key: Annotated[
-        Pem, Meta(description="PublicKey is the consumer's, PEM; whoever has its private key is this consumer.")
-    ]
+        Pem | None, Meta(description="PublicKey is the consumer's, PEM; whoever has its private key is this consumer.")
+    ] = None
     request: Annotated[
-        SignedRequest, Meta(description="Request is what the consumer signed; a new one replaces it as a whole.")
-    ]
+        SignedRequest | None, Meta(description="Request is what the consumer signed; a new one replaces it as a whole.")
+    ] = None
+    invitation: Annotated[
+        Invitation | None,
+        Meta(
+            description="Invitation lets whoever has a token of the service account in status.invited become this "
+            "tenant, once; its cluster, key and request are filled in then."
+        ),
+    ] = None
     state: Annotated[
         State,
         Meta(
@@ -110,6 +136,7 @@ class TenantStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     namespace: Annotated[
         str, Meta(description="Namespace is where the consumer's own objects of isthmus are kept here.")
     ] = ""
+    invited: Annotated[str, Meta(description="Invited is the service account that an open invitation is for.")] = ""
     user: Annotated[
         str, Meta(description="User is who the consumer is to the API server; its rights are bound to it.")
     ] = ""

@@ -108,7 +108,7 @@ class Identities:
         status = self._asking(identity, key)
         held = await self._keyring.held(name)
         try:
-            outcome = await self._enter(identity, key, held)
+            outcome = await self._enter(identity, key, held, asking=status.tenant)
         except PendingError as error:
             outcome = Outcome(self._is_good(held), "Pending", str(error), WAIT_SECONDS, held)
         except RefusedError as error:
@@ -132,7 +132,7 @@ class Identities:
 
     # -- at the provider
 
-    async def _enter(self, identity: Identity, key: PrivateKey, held: Held | None) -> Outcome:
+    async def _enter(self, identity: Identity, key: PrivateKey, held: Held | None, *, asking: str) -> Outcome:
         """Be who the provider says we are now. Raises `PendingError`, `RefusedError` and `KubeError`."""
         place = _place(identity, held)
         if place is None:
@@ -146,6 +146,8 @@ class Identities:
                 if not (error.unauthorized or error.forbidden):
                     raise
                 log.info("credential refused, joining anew", identity=identity.metadata.name)
+        if identity.spec.invitation is not None and not (identity.spec.certificate or identity.spec.sealed_token):
+            identity = await self._redeem(identity, key, place, asking=asking)
         try:
             return await self._renew(identity, key, held, place, self._join_proof(identity, key))
         except ApiError as error:
@@ -157,6 +159,37 @@ class Identities:
                 f"({error.status}: {error.message[:300]})"
             )
             raise RefusedError("NotLetIn", text) from None
+
+    async def _redeem(self, identity: Identity, key: PrivateKey, place: Place, *, asking: str) -> Identity:
+        """Become the Tenant that we were invited to be: the Identity with what lets us in from now on.
+
+        Raises `PendingError`, `RefusedError` and `KubeError`.
+        """
+        entry, name = identity.spec.invitation, identity.metadata.name
+        token = await self._keyring.given(entry.name, entry.key) if entry is not None else None
+        if entry is None or not token:
+            text = "spec.invitation: its Secret is not there; apply the invitation as a whole"
+            raise RefusedError("AwaitingProvider", text)
+        space = identity.spec.namespace or names.tenant_namespace(self._settings.consumer_id)
+        proof = Proof(user="", token=token.decode("ascii", "ignore").strip())
+        async with connect(place, proof) as client:
+            remote = Remote(client, namespace=space, consumer_id=self._settings.consumer_id)
+            try:
+                answer = await remote.redeem(manifest.asking(asking), key=key)
+            except ApiError as error:
+                if not (error.unauthorized or error.forbidden):
+                    raise
+                text = (
+                    "the invitation was used, or is over: ask the provider for another, or let it apply our Tenant "
+                    f"(status.tenant) ({error.status})"
+                )
+                raise RefusedError("InvitationVoid", text) from None
+            self._check_leading()
+            given = {"spec": manifest.answered(answer)}
+            identity = await self._client.patch(IDENTITIES, given, name=name, decode=Identity)
+            await remote.redeemed(key=key)
+        log.info("invitation redeemed", identity=name)
+        return identity
 
     async def _moved(self, name: str, place: Place, held: Held | None) -> Held | None:
         """The kubeconfig follows the Identity's address and authorities."""

@@ -9,12 +9,16 @@ import msgspec
 import yaml
 
 from api.authentication.common import SignedRequest
+from api.authentication.credential_request import PeeringRequest
 from api.authentication.definitions import TENANTS
 from identity import documents, requests
 from identity.keys import PrivateKey
+from identity.problems import RefusedError
 from identity.requests import Party
 
 Json = dict[str, Any]
+
+_ANSWER = ("credential", "certificate", "sealedToken", "providerID")
 
 
 def tenant(key: PrivateKey, party: Party, *, identity: str, now: datetime) -> str:
@@ -48,3 +52,21 @@ def is_good(text: str, key: PrivateKey, party: Party, *, now: datetime, lifetime
     except (yaml.YAMLError, LookupError, TypeError, msgspec.ValidationError):
         return False
     return same and now - issued < lifetime
+
+
+def asking(text: str) -> PeeringRequest:
+    """What our own manifest asks with."""
+    spec = yaml.safe_load(text)["spec"]
+    return msgspec.convert({name: spec[name] for name in ("clusterID", "publicKey", "request")}, PeeringRequest)
+
+
+def answered(text: str) -> dict[str, str]:
+    """What of a provider's manifest lets us in; the rest we know. Raises `RefusedError`."""
+    try:
+        spec = yaml.safe_load(text)["spec"]
+        found = {name: spec[name] for name in _ANSWER if name in spec}
+    except (yaml.YAMLError, LookupError, TypeError):
+        raise RefusedError("BadProvider", "what the provider answered is no Identity") from None
+    if not all(isinstance(value, str) for value in found.values()) or not {"certificate", "sealedToken"} & found.keys():
+        raise RefusedError("BadProvider", "what the provider answered holds no credential")
+    return found

@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.authentication.credential_request import CredentialRequest
+import msgspec
+
+from api.authentication.credential_request import CredentialRequest, PeeringRequest
 from api.authentication.definitions import CREDENTIAL_REQUESTS
 from api.meta import condition
 from identity import names, requests
@@ -90,14 +92,45 @@ class Remote:
         await self._discard(name)
         return Issued(proof=proof, expires=asked.status.expires)
 
-    async def _request(self, name: str, user: str, *, key: PrivateKey, pending: PrivateKey) -> CredentialRequest:
+    async def redeem(self, asking: PeeringRequest, *, key: PrivateKey) -> str:
+        """The manifest that an invitation comes to. Raises `PendingError`, `RefusedError` and `KubeError`."""
+        name = f"invitation-{key.digest()[:20]}"
+        asked = await self._find(name)
+        if asked is None:
+            body = {
+                "apiVersion": CREDENTIAL_REQUESTS.api_version,
+                "kind": CREDENTIAL_REQUESTS.kind,
+                "metadata": {"name": name, "namespace": self._namespace},
+                "spec": {"peering": msgspec.to_builtins(asking)},
+            }
+            await self._client.create(CREDENTIAL_REQUESTS, body, namespace=self._namespace)
+            raise PendingError("the provider has not answered our invitation yet")
+        said = condition(asked.status.conditions, "Issued")
+        if said is None or said.reason in _WAITING:
+            raise PendingError(said.message if said is not None else "the provider has not answered our invitation yet")
+        if said.status != "True":
+            await self._discard(name)
+            raise RefusedError(said.reason, f"the provider says: {said.message}")
+        return asked.status.identity
+
+    async def redeemed(self, *, key: PrivateKey) -> None:
+        """The answer was taken: the provider shuts the door."""
+        await self._discard(f"invitation-{key.digest()[:20]}")
+
+    async def _find(self, name: str) -> CredentialRequest | None:
         try:
             return await self._client.get(
                 CREDENTIAL_REQUESTS, name=name, namespace=self._namespace, decode=CredentialRequest
             )
         except ApiError as error:
-            if not error.not_found:
-                raise
+            if error.not_found:
+                return None
+            raise
+
+    async def _request(self, name: str, user: str, *, key: PrivateKey, pending: PrivateKey) -> CredentialRequest:
+        found = await self._find(name)
+        if found is not None:
+            return found
         csr = requests.make_csr(pending, user)
         body = {
             "apiVersion": CREDENTIAL_REQUESTS.api_version,

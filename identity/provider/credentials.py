@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from api.authentication.credential_request import CredentialRequest, CredentialRequestStatus
-from api.authentication.definitions import CREDENTIAL_REQUESTS
+from api.authentication.credential_request import CredentialRequest, CredentialRequestStatus, PeeringRequest
+from api.authentication.definitions import CREDENTIAL_REQUESTS, TENANTS
 from api.authentication.tenant import Tenant
 from api.meta import Condition, condition, with_condition
 from identity import keys, names, requests
@@ -21,6 +21,7 @@ from identity.problems import PendingError, RefusedError
 from identity.provider.issuing import Credential, Issuer
 from identity.provider.settings import ProviderSettings
 from identity.provider.writing import Writer
+from identity.requests import Party
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError
@@ -68,6 +69,9 @@ class Credentials:
             return None
         await self._tidy(key[0])
         try:
+            if asked.spec.peering is not None:
+                await self._say(asked, "True", "Issued", "you are let in", identity=await self._join(key[0], asked))
+                return None
             tenant = self._tenant(key[0])
             issued = await self._issue(tenant, asked)
         except PendingError as error:
@@ -88,13 +92,45 @@ class Credentials:
             raise RefusedError("NotLetIn", f"tenant {tenant.consumer_id} is {tenant.spec.state} or being removed")
         return tenant
 
+    async def _join(self, namespace: str, asked: CredentialRequest) -> str:
+        """The manifest for one who was invited, who becomes the Tenant if nobody is yet. Raises as `_issue`."""
+        tenant, wanted = self._tenants.get(("", namespace.removeprefix(names.NAMESPACE_PREFIX))), asked.spec.peering
+        if tenant is None or wanted is None or tenant.spec.invitation is None:
+            raise RefusedError("NotInvited", f"nobody is invited to namespace {namespace}")
+        if tenant.spec.request is None:
+            self._check_invited(tenant, wanted)
+            body = {"metadata": {"resourceVersion": tenant.metadata.resource_version, "uid": tenant.metadata.uid}}
+            self._check_leading()
+            spec = msgspec.to_builtins(wanted)
+            await self._client.patch(TENANTS, {**body, "spec": spec}, name=tenant.metadata.name)
+            log.info("invitation used", tenant=tenant.consumer_id, cluster=wanted.cluster_id)
+            raise PendingError("the invitation is accepted; the credential is being made")
+        if tenant.spec.public_key != wanted.public_key:
+            text = "somebody else used this invitation: tell the provider's administrator"
+            raise RefusedError("InvitationUsed", text)
+        key = keys.digest(keys.load_public(wanted.public_key))
+        if not tenant.status.identity or tenant.status.key != key:
+            raise PendingError("the credential is being made")
+        return tenant.status.identity
+
+    def _check_invited(self, tenant: Tenant, wanted: PeeringRequest) -> None:
+        """Raise `RefusedError` unless the request is good and the invitation is."""
+        invitation = tenant.spec.invitation
+        expires = invitation.expires if invitation is not None else ""
+        if self._now() >= requests.parse_time(expires, field="spec.invitation.expires"):
+            raise RefusedError("InvitationExpired", f"the invitation was good until {expires}")
+        if tenant.spec.state != "Active" or tenant.metadata.deletion_timestamp:
+            raise RefusedError("NotLetIn", f"tenant {tenant.consumer_id} is {tenant.spec.state} or being removed")
+        party = Party(consumer_id=tenant.consumer_id, cluster_id=wanted.cluster_id)
+        requests.check_request(wanted.request, party, public_key=wanted.public_key)
+        lifetime = self._settings.request_lifetime
+        requests.check_fresh(wanted.request, now=self._now(), last="", nonces=(), lifetime=lifetime)
+
     async def _issue(self, tenant: Tenant, asked: CredentialRequest) -> Credential:
         """What was asked for. Raises `RefusedError`, `PendingError` and `ApiError`."""
-        spec, user = asked.spec, tenant.status.user
-        csr = requests.check_credential(
-            spec.certificate_request, spec.signature, user=user, public_key=tenant.spec.public_key
-        )
-        if keys.digest(keys.load_public(tenant.spec.public_key)) != tenant.status.key:
+        spec, user, public_key = asked.spec, tenant.status.user, tenant.spec.public_key or ""
+        csr = requests.check_credential(spec.certificate_request, spec.signature, user=user, public_key=public_key)
+        if keys.digest(keys.load_public(public_key)) != tenant.status.key:
             raise RefusedError("NotLetIn", f"the key of tenant {tenant.consumer_id} is not accepted yet")
         lifetime = self._settings.credential_lifetime
         if tenant.spec.credential == "Token":
@@ -114,7 +150,14 @@ class Credentials:
             )
 
     async def _say(
-        self, asked: CredentialRequest, status: Any, reason: str, message: str, *, issued: Credential | None = None
+        self,
+        asked: CredentialRequest,
+        status: Any,
+        reason: str,
+        message: str,
+        *,
+        issued: Credential | None = None,
+        identity: str = "",
     ) -> None:
         made = Condition(type=ISSUED, status=status, reason=reason, message=message)
         wanted = CredentialRequestStatus(
@@ -122,6 +165,7 @@ class Credentials:
             certificate=issued.certificate if issued else "",
             sealed_token=issued.sealed_token if issued else "",
             expires=issued.expires if issued else "",
+            identity=identity,
         )
         if wanted == asked.status:
             return

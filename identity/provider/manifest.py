@@ -28,11 +28,13 @@ def identity(tenant: Tenant, settings: ProviderSettings, *, certificate: str = "
         spec["certificate"] = certificate
     if sealed_token:
         spec["sealedToken"] = sealed_token
+    if tenant.spec.request is None:
+        spec["invitation"] = {"name": names.invitation_secret(_identity(tenant)), "key": "token"}
     return documents.text(
         {
             "apiVersion": IDENTITIES.api_version,
             "kind": IDENTITIES.kind,
-            "metadata": {"name": tenant.spec.request.identity},
+            "metadata": {"name": _identity(tenant)},
             "spec": spec,
         }
     )
@@ -44,10 +46,17 @@ def agrees(text: str, tenant: Tenant, settings: ProviderSettings) -> bool:
         made = yaml.safe_load(text)
         spec = made["spec"]
         return (made["metadata"]["name"], spec["server"], spec["caBundle"], spec["credential"]) == (
-            tenant.spec.request.identity,
+            _identity(tenant),
             settings.server,
             settings.ca,
             tenant.spec.credential,
         )
     except (yaml.YAMLError, LookupError, TypeError):
         return False
+
+
+def _identity(tenant: Tenant) -> str:
+    """How the consumer calls us: as it asked, else as it is invited to."""
+    if tenant.spec.request is not None:
+        return tenant.spec.request.identity
+    return tenant.spec.invitation.identity if tenant.spec.invitation is not None else "provider"

@@ -72,6 +72,7 @@ class TenantProvider:
             client,
             settings,
             tenants=self.tenants.store,
+            asked=self.requests.store,
             recorder=recorder,
             now=now,
             check_leading=check_leading,
@@ -126,6 +127,8 @@ class TenantProvider:
 
     def _request_changed(self, change: Change[CredentialRequest]) -> None:
         self.request_controller.queue.add(change.key)
+        if change.new is None:  # an answer was taken: an invitation may be closed
+            self.tenant_controller.queue.add(("", change.key[0].removeprefix(names.NAMESPACE_PREFIX)))
 
     def _slice_changed(self, change: Change[ResourceSlice]) -> None:
         self.slice_controller.queue.add(change.key)

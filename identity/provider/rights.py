@@ -59,6 +59,13 @@ def bindings(tenant: Tenant, settings: ProviderSettings, *, user: str, join: str
     ]
 
 
+def invited_binding(tenant: Tenant, user: str) -> Json:
+    """What whoever holds an invitation may do in the tenant's namespace: ask, and read the answer."""
+    made = binding(tenant, names.JOIN_ROLE, user)
+    made["metadata"]["name"] = names.INVITED_BINDING
+    return made
+
+
 def info(tenant: Tenant, settings: ProviderSettings, *, user: str) -> Json:
     """What the tenant is told of itself."""
     return {

@@ -14,12 +14,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from api.authentication.credential_request import CredentialRequest, PeeringRequest
 from api.authentication.definitions import TENANTS
 from api.authentication.tenant import Tenant, TenantStatus
 from api.meta import Condition, condition, with_condition
 from identity import keys, names, requests
 from identity.problems import PendingError, RefusedError
 from identity.provider import manifest, rights
+from identity.provider.inviting import Inviting
 from identity.provider.issuing import Credential, Issuer
 from identity.provider.removal import Removal
 from identity.provider.settings import ProviderSettings
@@ -64,6 +66,7 @@ class Tenants:
         settings: ProviderSettings,
         *,
         tenants: Store[Tenant],
+        asked: Store[CredentialRequest],
         recorder: EventRecorder,
         now: Callable[[], datetime],
         check_leading: Callable[[], None],
@@ -77,6 +80,7 @@ class Tenants:
         self._writer = Writer(client, check_leading=check_leading)
         self._issuer = Issuer(client, check_leading=check_leading)
         self._removal = Removal(client, self._writer)
+        self._inviting = Inviting(self._writer, self._issuer, settings, asked=asked, now=now)
 
     async def reconcile(self, key: Key) -> Result | None:
         """Bring one Tenant a step nearer to what it says. Errors are raised: the controller tries again."""
@@ -98,6 +102,8 @@ class Tenants:
             return Result(requeue_after=VERIFY_SECONDS)
 
     async def _bring(self, tenant: Tenant) -> Result:
+        if tenant.spec.request is None:
+            return await self._invite(tenant)
         csr, accepted = self._accept(tenant)
         tenant = await self._record(tenant, accepted)
         if tenant.spec.state == "Drained":
@@ -107,13 +113,39 @@ class Tenants:
             await self._say(tenant, tenant.status, Said(False, "ForeignNamespace", foreign))
             return Result(requeue_after=VERIFY_SECONDS / 6)
         await self._ensure_rights(tenant)
+        if tenant.status.invited and await self._inviting.close(tenant):
+            tenant = await self._write(tenant, msgspec.structs.replace(tenant.status, invited=""))
         return await self._admit(tenant, csr)
+
+    async def _invite(self, tenant: Tenant) -> Result:
+        """Nobody is this tenant yet. Raises `RefusedError` when nobody may become it any more."""
+        namespace = names.tenant_namespace(tenant.consumer_id)
+        if tenant.spec.state == "Drained":
+            return await self._drain(tenant)
+        if foreign := await self._ensure_namespace(tenant):
+            await self._say(tenant, tenant.status, Said(False, "ForeignNamespace", foreign))
+            return Result(requeue_after=VERIFY_SECONDS / 6)
+        await self._writer.bind(rights.manager_binding(tenant, self._settings))
+        if (left := self._inviting.left(tenant)) <= 0:
+            await self._inviting.close(tenant)
+            await self._say(
+                tenant,
+                msgspec.structs.replace(tenant.status, invited="", identity="", namespace=namespace),
+                Said(False, "InvitationExpired", "nobody came in time: set spec.invitation.expires anew"),
+            )
+            return Result(requeue_after=VERIFY_SECONDS)
+        account = await self._inviting.open(tenant)
+        text = manifest.identity(tenant, self._settings)
+        status = msgspec.structs.replace(tenant.status, namespace=namespace, invited=account, identity=text)
+        said = f"give the consumer status.identity and a token of service account {account} in {namespace}"
+        await self._say(tenant, status, Said(False, "Invited", said))
+        return Result(requeue_after=min(VERIFY_SECONDS, left + 0.1))
 
     # -- the request
 
     def _accept(self, tenant: Tenant) -> tuple[Csr, TenantStatus]:
         """The certificate request, and the status with what is to be remembered of it. Raises `RefusedError`."""
-        spec, status = tenant.spec, tenant.status
+        spec, status = _asking(tenant), tenant.status
         party = Party(consumer_id=tenant.consumer_id, cluster_id=spec.cluster_id)
         csr = requests.check_request(spec.request, party, public_key=spec.public_key)
         key = keys.digest(csr.key)
@@ -134,7 +166,7 @@ class Tenants:
         return csr, self._lived(tenant, status)
 
     def _is_known(self, tenant: Tenant, key: str) -> bool:
-        request, status = tenant.spec.request, tenant.status
+        request, status = _asking(tenant).request, tenant.status
         return (key, request.issued_at, request.nonce) == (status.key, status.requested_at, *status.nonces[-1:])
 
     def _lived(self, tenant: Tenant, status: TenantStatus) -> TenantStatus:
@@ -317,7 +349,7 @@ class Tenants:
 
 def _remember(status: TenantStatus, tenant: Tenant, key: str) -> TenantStatus:
     """The status with a request that is accepted now. A new key ends the life of what was issued to the old one."""
-    request = tenant.spec.request
+    request = _asking(tenant).request
     replaced = bool(status.key) and status.key != key
     return msgspec.structs.replace(
         status,
@@ -330,3 +362,11 @@ def _remember(status: TenantStatus, tenant: Tenant, key: str) -> TenantStatus:
         expires="",
         renew_after="",
     )
+
+
+def _asking(tenant: Tenant) -> PeeringRequest:
+    """What the consumer said of itself. Raises `RefusedError`."""
+    spec = tenant.spec
+    if spec.cluster_id is None or spec.public_key is None or spec.request is None:
+        raise RefusedError("BadRequest", "spec: clusterID, publicKey and request are needed, as the consumer made them")
+    return PeeringRequest(cluster_id=spec.cluster_id, public_key=spec.public_key, request=spec.request)

@@ -25,12 +25,12 @@ CPUS = 2000
 SOME = {"cpu": "4", "memory": "8Gi", "pods": "10"}
 
 
-def resource_slice(name: str, peering: Peering, *, resources: Json = SOME, **spec: Any) -> Json:
+def resource_slice(name: str, peering: Peering, **spec: Any) -> Json:
     return {
         "apiVersion": "authentication.isthmus.dev/v1alpha1",
         "kind": "ResourceSlice",
         "metadata": {"name": name},
-        "spec": {"identity": peering.name, "resources": resources, **spec},
+        "spec": {"identity": peering.name, "resources": SOME, **spec},
     }
 
 
@@ -147,7 +147,7 @@ def test_a_controller_of_the_providers_own_decides_about_its_class(lab: Lab, pee
 
 def test_a_lease_ends_with_its_time_and_one_that_is_renewed_goes_on(peering: Peering) -> None:
     lent(peering)
-    lease = {"duration": "12s", "virtualNode": {}}
+    lease: Json = {"duration": "12s", "virtualNode": {}}
     peering.consumer.apply(
         resource_slice("once", peering, **lease, renewal="Never"), resource_slice("on", peering, **lease)
     )
