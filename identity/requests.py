@@ -152,11 +152,15 @@ def check_credential(pem: str, signature: str, *, user: str, public_key: str) ->
 
 def parse_time(text: str, *, field: str) -> datetime:
     """An RFC 3339 time. Raises `RefusedError`."""
+    found: datetime | None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
-        raise RefusedError("BadTime", f"{field}: not a time as 2026-01-31T12:00:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        found = None
+    if found is None or not 2000 <= found.year < 9000:  # what lies outside cannot be reckoned with
+        raise RefusedError("BadTime", f"{field}: not a time as 2026-01-31T12:00:00Z")
+    return found
 
 
 def timestamp(at: datetime) -> str:

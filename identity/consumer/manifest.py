@@ -49,7 +49,7 @@ def is_good(text: str, key: PrivateKey, party: Party, *, now: datetime, lifetime
             party.cluster_id,
             key.public_pem(),
         )
-    except (yaml.YAMLError, LookupError, TypeError, msgspec.ValidationError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
         return False
     return same and now - issued < lifetime
 
@@ -65,7 +65,7 @@ def answered(text: str) -> dict[str, str]:
     try:
         spec = yaml.safe_load(text)["spec"]
         found = {name: spec[name] for name in _ANSWER if name in spec}
-    except (yaml.YAMLError, LookupError, TypeError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):  # ValueError: a time that is none
         raise RefusedError("BadProvider", "what the provider answered is no Identity") from None
     if not all(isinstance(value, str) for value in found.values()) or not {"certificate", "sealedToken"} & found.keys():
         raise RefusedError("BadProvider", "what the provider answered holds no credential")

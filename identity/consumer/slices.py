@@ -30,7 +30,7 @@ from identity.problems import RefusedError
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
-from kube.quantities import Quantity, QuantityError
+from kube.quantities import ZERO, Quantity, QuantityError
 from kube.store import Key, Store
 
 log = structlog.get_logger(__name__)
@@ -185,7 +185,7 @@ class Slices:
             said = condition(told.conditions, GRANTED) or Condition(
                 type=GRANTED, status="Unknown", reason="Pending", message="the provider has not answered yet"
             )
-            granted, expires = _bounded(one, told), _time(told.expires)
+            granted, expires = bounded(one, told), plain_time(told.expires)
         over = bool(expires) and now >= requests.parse_time(expires, field="status.expires")
         if said is not None and said.status == "True" and over:
             said = Condition(type=GRANTED, status="False", reason="Expired", message=f"its time was over at {expires}")
@@ -333,20 +333,22 @@ def _renewal(one: ResourceSlice, asked: str) -> datetime:
     return requests.parse_time(asked, field="spec.renewTime") + life * requests.SHARE
 
 
-def _bounded(one: ResourceSlice, told: ResourceSliceStatus) -> dict[str, str | int]:
+def bounded(one: ResourceSlice, told: ResourceSliceStatus) -> dict[str, str | int]:
     """What the provider grants of what we asked for, and no more; what cannot be read is not granted."""
     found: dict[str, str | int] = {}
     for name, text in one.spec.resources.items():
         if name not in told.granted:
             continue
         try:
-            found[name] = str(min(Quantity.parse(str(told.granted[name])), Quantity.parse(str(text))))
+            amount = min(Quantity.parse(str(told.granted[name])), Quantity.parse(str(text)))
         except QuantityError:
             continue
+        found[name] = str(max(amount, ZERO))
     return found
 
 
-def _time(text: str) -> str:
+def plain_time(text: str) -> str:
+    """A time that a provider told, as Kubernetes writes it; empty if it is none."""
     try:
         return requests.timestamp(requests.parse_time(text, field="status.expires")) if text else ""
     except RefusedError:

@@ -51,7 +51,7 @@ def agrees(text: str, tenant: Tenant, settings: ProviderSettings) -> bool:
             settings.ca,
             tenant.spec.credential,
         )
-    except (yaml.YAMLError, LookupError, TypeError):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
         return False
 
 

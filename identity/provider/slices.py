@@ -93,7 +93,7 @@ class Slices:
         tenant = self._tenants.get(("", grants.consumer_of(one)))
         if tenant is None or names.tenant_namespace(tenant.consumer_id) != one.metadata.namespace:
             return None  # a consumer's own, or nobody's
-        answer = self._answer(one, tenant)
+        answer = self.answer(one, tenant)
         if answer.reason == "InventoryUnknown" and grants.granted(one, now=self._now()):
             return Result(requeue_after=SOON_SECONDS)
         await self._say(one, answer)
@@ -130,7 +130,8 @@ class Slices:
 
     # -- the decision
 
-    def _answer(self, one: ResourceSlice, tenant: Tenant) -> Answer:
+    def answer(self, one: ResourceSlice, tenant: Tenant) -> Answer:
+        """What a slice comes to now, by all that is known."""
         try:
             asked = _asked(one)
             self._check(one, tenant)
@@ -288,7 +289,9 @@ def _asked(one: ResourceSlice) -> Amounts:
         asked = grants.amounts(one.spec.resources)
     except QuantityError as error:
         raise RefusedError("BadSlice", f"spec.resources: {error}") from error
-    for name in asked:
+    for name, amount in asked.items():
+        if amount < ZERO:
+            raise RefusedError("BadSlice", f"spec.resources[{name}]: nobody can have less than nothing")
         if name.startswith(_LIMITS):
             raise RefusedError("BadSlice", f"spec.resources[{name}]: name resources as pods request them, such as cpu")
     return asked
