@@ -39,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=2), number=15) as made:
-        stack.lend(made.provider)
+        for cluster in (made.provider, made.consumer):
+            stack.lend(cluster)
         own = Kubectl(made.provider.plan.binaries / "kubectl", made.provider.admin_kubeconfig, "isthmus")
         own.run("create", "namespace", "isthmus")
         leases = ("--resource=leases.coordination.k8s.io", "--verb=get,create,update")
@@ -75,8 +76,9 @@ def lender(lab: Lab) -> Iterator[Unit]:
 
 @pytest.fixture(scope="package")
 def borrower(lab: Lab) -> Iterator[Unit]:
-    """The consumer's manager."""
-    unit = start_manager(lab, lab.consumer, "borrower", "peers", options=(f"--consumer-id={CONSUMER_ID}",))
+    """The consumer's manager, which has all modules of a cluster that lends as well."""
+    options = (f"--consumer-id={CONSUMER_ID}", f"--advertise-server={lab.consumer.url}")
+    unit = start_manager(lab, lab.consumer, "borrower", "peers", "tenants", "provider", options=options)
     yield unit
     unit.stop()
 
@@ -182,4 +184,5 @@ def peering(lab: Lab, lender: Unit, borrower: Unit, tmp_path: Path) -> Iterator[
         revive(unit)
     consumer.run("delete", "slice", "--all", "--timeout=60s", timeout=90)
     consumer.run("delete", "identity", "--all", "--timeout=60s", timeout=90)
-    provider.run("delete", "tenant", "--all", "--timeout=90s", timeout=120)
+    for side in (provider, consumer):
+        side.run("delete", "tenant", "--all", "--timeout=90s", timeout=120)

@@ -8,7 +8,7 @@ import yaml
 
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
-from tests.cluster.identity.conftest import Peering, condition
+from tests.cluster.identity.conftest import LONG, Peering, condition, identity
 from tests.kubectl import KubectlError, eventually
 
 
@@ -65,3 +65,16 @@ def test_isthmus_peer_does_both_sides_in_one_line(lab: Lab, peering: Peering) ->
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240, cwd=ROOT)
     assert f"provider-{peering.name}" in done.stderr
     peering.ready()
+
+
+def test_a_kubeconfig_that_somebody_else_renews_is_declared(peering: Peering) -> None:
+    name = f"own-{peering.name}"
+    peering.consumer.run("create", "secret", "generic", name, f"--from-file=kubeconfig={peering.provider.kubeconfig}")
+    peering.consumer.apply(identity(name, method="Kubeconfig", secret={"name": name}))
+    found = peering.consumer.wait_for("identity", name, lambda it: condition(it)["reason"] == "Given", timeout=LONG)
+    assert found["status"]["kubeconfigSecret"] == name
+    assert "tenant" not in found["status"]
+    peering.consumer.run("delete", "secret", name)
+    peering.consumer.run("annotate", "identity", name, "looked-at=now")
+    found = peering.consumer.wait_for("identity", name, lambda it: condition(it)["status"] == "False", timeout=LONG)
+    assert "is not there" in condition(found)["message"]

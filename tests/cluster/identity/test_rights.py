@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,12 @@ import yaml
 from deploy import rights, stack
 from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
-from identity.consumer import manifest
 from identity.consumer.access import Place, Proof
-from identity.consumer.remote import Remote, connect
-from identity.keys import PrivateKey
-from identity.problems import PendingError
-from identity.requests import Party
+from identity.consumer.remote import connect
 from kube.client import Client
 from kube.errors import ApiError
 from tests.cluster.identity.conftest import LONG, Peering
+from tests.cluster.identity.guests import Guest
 from tests.cluster.identity.test_tenancy import entered
 from tests.kubectl import Kubectl, eventually
 
@@ -68,37 +63,6 @@ def test_a20_managers_can_do_what_the_page_says_and_nothing_else(lab: Lab, peeri
     for namespace, here in (("isthmus-shop", rights.TENANT), ("isthmus", rights.OWN), ("default", "")):
         found = can(replace(manager, namespace=namespace)) - common
         assert found == everywhere | rights.of("provider", "manager", here), namespace
-
-
-class Guest:
-    """One of many tenants, with a key of its own."""
-
-    def __init__(self, number: int) -> None:
-        self.name = f"guest-{number}"
-        self.space = f"isthmus-{self.name}"
-        self.key, self.pending = PrivateKey.generate(), PrivateKey.generate()
-        cluster_id = f"00000000-0000-0000-0000-{number:012}"
-        party = Party(consumer_id=self.name, cluster_id=cluster_id)
-        self.manifest = manifest.tenant(self.key, party, identity="north", now=datetime.now(UTC))
-
-    async def enter(self, answer: Mapping[str, Any]) -> tuple[Place, Proof]:
-        """Come by the working credential, as the consumer's manager does."""
-        place = Place(server=answer["server"], ca=answer["caBundle"])
-        joining = Proof(user="", certificate=answer["certificate"], key=self.key.pem().decode())
-        async with connect(place, joining) as client, asyncio.timeout(LONG):
-            remote = Remote(client, namespace=self.space, consumer_id=self.name)
-            while True:
-                try:
-                    info = await remote.info()
-                    issued = await remote.ask(info.user, key=self.key, pending=self.pending)
-                except PendingError:
-                    await asyncio.sleep(0.2)
-                except ApiError as error:
-                    if not error.forbidden:
-                        raise
-                    await asyncio.sleep(0.2)  # rights take a moment to count
-                else:
-                    return place, issued.proof
 
 
 async def tried(client: Client, path: str, *, body: Json | None = None) -> int:
