@@ -16,3 +16,8 @@ class RefusedError(Exception):
 
 class PendingError(Exception):
     """Something was asked for and is not there yet; the text says whom we wait for."""
+
+
+def plain(text: str, *, most: int = 2000) -> str:
+    """What another cluster said, fit for a status: no control characters, and not too long (abuse test A33)."""
+    return "".join(one if one.isprintable() else " " for one in text[:most])

@@ -28,7 +28,7 @@ from identity.consumer.keyring import Held, Keyring
 from identity.consumer.remote import Info, Remote, connect
 from identity.consumer.settings import ConsumerSettings
 from identity.keys import PrivateKey
-from identity.problems import PendingError, RefusedError
+from identity.problems import PendingError, RefusedError, plain
 from identity.requests import Party
 from identity.sealing import unseal
 from kube.client import Client
@@ -316,7 +316,7 @@ class Identities:
             type=_READY,
             status="True" if outcome.ready else "False",
             reason=outcome.reason,
-            message=outcome.message[:2000],
+            message=plain(outcome.message),
             observed_generation=meta.generation,
         )
         wanted = msgspec.structs.replace(
@@ -354,7 +354,7 @@ class Identities:
         meta = identity.metadata
         ref = ObjectReference(kind=IDENTITIES.kind, api_version=IDENTITIES.api_version, name=meta.name, uid=meta.uid)
         kind = "Normal" if outcome.ready or outcome.reason == "AwaitingProvider" else "Warning"
-        self._recorder.event(ref, type=kind, reason=outcome.reason, message=outcome.message)
+        self._recorder.event(ref, type=kind, reason=outcome.reason, message=plain(outcome.message))
 
 
 def outcome_of(problem: str) -> Outcome:

@@ -6,8 +6,7 @@ What it answers is taken for what it is worth: never more than we asked for, and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -26,7 +25,7 @@ from identity.consumer.keyring import Keyring
 from identity.consumer.nodes import Nodes
 from identity.consumer.remote import connect
 from identity.consumer.settings import ConsumerSettings
-from identity.problems import RefusedError
+from identity.problems import RefusedError, plain
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
@@ -39,6 +38,7 @@ Json = dict[str, Any]
 
 MIRRORED: Final = "Mirrored"
 PENDING_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 5.0
 VERIFY_SECONDS: Final = 15.0
 """How often a provider is asked whether what it granted still holds."""
 _SHOWN: Final = 1000
@@ -100,28 +100,24 @@ class Slices:
 
     async def _look(self, one: ResourceSlice) -> Seen:
         """Have the copy as our slice is now, and read it."""
+        held = await self._keyring.held(one.spec.identity)
+        if held is None:
+            text = f"spec.identity: there is no Identity {one.spec.identity} by which a provider lets us in (yet)"
+            return Seen(None, "NoIdentity", text)
         try:
-            async with self._provider(one) as (client, space):
-                copy = await self._copy(client, space, one)
-        except RefusedError as error:
-            return Seen(None, error.reason, str(error))
+            async with connect(held.place, held.proof) as client:
+                copy = await self._copy(client, self._space(one), one)
         except KubeError as error:
             return Seen(None, "Unreachable", f"the provider cannot be asked: {error}")
         if copy is None:
             return Seen(None, "Replacing", "the copy of an earlier slice of this name is being removed")
         return Seen(copy, "Mirrored", "the provider has the slice")
 
-    @asynccontextmanager
-    async def _provider(self, one: ResourceSlice) -> AsyncIterator[tuple[Client, str]]:
-        """A client of the provider, and our namespace there. Raises `RefusedError`."""
+    def _space(self, one: ResourceSlice) -> str:
+        """Our namespace at the provider."""
         identity = self._identities.get(("", one.spec.identity))
-        held = await self._keyring.held(one.spec.identity)
-        if held is None:
-            text = f"spec.identity: there is no Identity {one.spec.identity} by which a provider lets us in (yet)"
-            raise RefusedError("NoIdentity", text)
-        space = identity.spec.namespace if identity is not None else None
-        async with connect(held.place, held.proof) as client:
-            yield client, space or names.tenant_namespace(self._settings.consumer_id)
+        said = identity.spec.namespace if identity is not None else None
+        return said or names.tenant_namespace(self._settings.consumer_id)
 
     async def _copy(self, client: Client, space: str, one: ResourceSlice) -> ResourceSlice | None:
         """The copy as it is to be; None while another slice's is in its place. Raises `KubeError`."""
@@ -174,7 +170,7 @@ class Slices:
             type=MIRRORED,
             status="True" if seen.copy is not None else "False",
             reason=seen.reason,
-            message=seen.message[:_SHOWN],
+            message=plain(seen.message, most=_SHOWN),
             observed_generation=meta.generation,
         )
         conditions = with_condition(status.conditions, mirrored, now=requests.timestamp(now))
@@ -193,8 +189,8 @@ class Slices:
             kept = Condition(
                 type=GRANTED,
                 status=said.status,
-                reason=said.reason[:64],
-                message=said.message[:_SHOWN],
+                reason=plain(said.reason, most=64),
+                message=plain(said.message, most=_SHOWN),
                 observed_generation=meta.generation,
             )
             conditions = with_condition(conditions, kept, now=requests.timestamp(now))
@@ -228,7 +224,8 @@ class Slices:
 
     def _again(self, one: ResourceSlice, seen: Seen, status: ResourceSliceStatus) -> float:
         if seen.copy is None or not status.granted:
-            return PENDING_SECONDS
+            said = condition(status.conditions, GRANTED)
+            return RETRY_SECONDS if said is not None and said.status == "False" else PENDING_SECONDS
         wait = VERIFY_SECONDS
         if one.spec.duration is not None and seen.copy.spec.renew_time:
             left = (_renewal(one, seen.copy.spec.renew_time) - self._now()).total_seconds()
@@ -243,15 +240,16 @@ class Slices:
             await self._tell_removal(one, f"VirtualNode {left} is being drained and removed")
             return Result(requeue_after=PENDING_SECONDS / 2)
         forced = one.metadata.annotations.get(names.FORCE_ANNOTATION) == "true"
-        gone = self._identities.get(("", one.spec.identity)) is None
+        held = await self._keyring.held(one.spec.identity)
         try:
-            async with self._provider(one) as (client, space):
-                found = await _read(client, space, one.metadata.name)
-                if found is not None and found.metadata.annotations.get(_ORIGIN) == one.metadata.uid:
-                    await _delete(client, found)
-        except (RefusedError, KubeError) as error:
+            if held is not None:
+                async with connect(held.place, held.proof) as client:
+                    found = await _read(client, self._space(one), one.metadata.name)
+                    if found is not None and found.metadata.annotations.get(_ORIGIN) == one.metadata.uid:
+                        await _delete(client, found)
+        except KubeError as error:
             refused = isinstance(error, ApiError) and (error.forbidden or error.unauthorized or error.not_found)
-            if not (forced or gone or refused):
+            if not (forced or refused):
                 advice = f"to go without the provider set the annotation {names.FORCE_ANNOTATION}=true"
                 await self._tell_removal(one, f"the copy at the provider cannot be removed: {error}; {advice}")
                 return Result(requeue_after=PENDING_SECONDS)
@@ -262,7 +260,7 @@ class Slices:
     # -- requests
 
     async def _tell_removal(self, one: ResourceSlice, message: str) -> None:
-        said = Condition(type=MIRRORED, status="False", reason="Removing", message=message[:_SHOWN])
+        said = Condition(type=MIRRORED, status="False", reason="Removing", message=plain(message, most=_SHOWN))
         conditions = with_condition(one.status.conditions, said, now=requests.timestamp(self._now()))
         await self._say(one, msgspec.structs.replace(one.status, conditions=conditions))
 
