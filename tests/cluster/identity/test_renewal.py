@@ -25,17 +25,18 @@ MARK = "authentication.isthmus.dev"
 
 
 @contextmanager
-def signing_for(lab: Lab, life: timedelta) -> Iterator[None]:
-    """The provider's signer, which is stopped, as one that issues for this time at most; then as it was."""
+def signer_away(lab: Lab) -> Iterator[Unit]:
+    """The provider's signer is stopped, and gives way to one, to be started, that issues for a short time; in the end
+    it is as it was."""
     usual = lab.provider.unit(SIGNER)
-    spec = replace(usual.spec, argv=[*usual.spec.argv, f"--cluster-signing-duration={int(life.total_seconds())}s"])
+    spec = replace(usual.spec, argv=[*usual.spec.argv, f"--cluster-signing-duration={int(LIFE.total_seconds())}s"])
+    usual.stop()
     brief = Unit(spec, lab.provider.plan.units)
-    brief.start()
     try:
-        yield
+        yield brief
     finally:
         brief.stop()
-        Unit(usual.spec, lab.provider.plan.units).start()
+        usual.start()
 
 
 class User:
@@ -96,21 +97,18 @@ def test_f23_f25_credentials_are_renewed_at_two_thirds_and_an_absent_signer_is_s
     assert abs(life - timedelta(hours=24)) < timedelta(minutes=10)
     assert abs(first["renew-after"] - first["renewed"] - life * 2 / 3) < timedelta(seconds=5)
     old = peering.credential("old")
-    with User(peering) as user:
-        lab.provider.unit(SIGNER).stop()
+    with User(peering) as user, signer_away(lab) as signer:
         make_due(peering)
         said = says(peering, "RenewalPending")
         assert said["status"] == "True"
         assert "could not be renewed yet" in said["message"]
-        with signing_for(lab, LIFE):
-            peering.consumer.wait_for(
-                "identity", peering.name, lambda it: condition(it)["reason"] == "LetIn", what="renewal", timeout=LONG
-            )
-            second = marks(peering)
-            assert second["expires"] - second["renewed"] <= LIFE
-            assert old.run("get", "namespacemaps") is not None  # both are good for a while
-            eventually(lambda: marks(peering)["renewed"] > second["renewed"], what="another renewal", timeout=LONG)
-            third = marks(peering)
+        signer.start()
+        says(peering, "LetIn")
+        second = marks(peering)
+        assert second["expires"] - second["renewed"] <= LIFE
+        assert old.run("get", "namespacemaps") is not None  # both are good for a while
+        eventually(lambda: marks(peering)["renewed"] > second["renewed"], what="another renewal", timeout=LONG)
+        third = marks(peering)
     assert second["renew-after"] <= third["renewed"] < second["expires"]
     assert user.done > 10
     assert user.failed == []
