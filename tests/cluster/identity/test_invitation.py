@@ -65,7 +65,7 @@ def test_an_invitation_is_applied_and_the_rest_happens_by_itself_once(lab: Lab, 
     there = replace(peering.provider, namespace="isthmus-shop")
     peering.provider.wait_for("tenant", "shop", lambda it: "invited" not in it["status"], timeout=LONG)
     assert [it["metadata"]["name"] for it in there.list("serviceaccounts")] in (["default"], [])
-    with pytest.raises(KubectlError, match=r"nauthorized|must be logged in"):
+    with pytest.raises(KubectlError, match=r"orbidden|nauthorized|must be logged in"):
         used(peering, secret["stringData"]["token"]).run("get", "configmap", "isthmus-tenant")
     assert peering.ready()["status"]["user"] == found["status"]["user"]
 
