@@ -146,6 +146,7 @@ class Identities:
                 if not (error.unauthorized or error.forbidden):
                     raise
                 log.info("credential refused, joining anew", identity=identity.metadata.name)
+                held = held if error.forbidden else None  # 401: it is over, whatever our clock says (fault F22)
         if identity.spec.invitation is not None and not (identity.spec.certificate or identity.spec.sealed_token):
             identity = await self._redeem(identity, key, place, asking=asking)
         try:
@@ -232,14 +233,14 @@ class Identities:
         held = Held(
             place=place,
             proof=issued.proof,
-            renew_after=requests.timestamp(requests.renewal(now, issued.expires)),
-            expires=issued.expires,
+            renew_after=requests.timestamp(now + issued.life * requests.SHARE),
+            expires=requests.timestamp(now + issued.life),
             renewed=requests.timestamp(now),
         )
         self._check_leading()
         await self._keyring.hold(name, held)
         await self._keyring.forget_pending(name)
-        log.info("credential renewed", identity=name, user=info.user, expires=issued.expires)
+        log.info("credential renewed", identity=name, user=info.user, expires=held.expires)
         return held
 
     def _entered(self, info: Info, held: Held) -> Outcome:

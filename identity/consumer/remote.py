@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -46,10 +47,10 @@ class Info:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A new credential, and when it ends (RFC 3339)."""
+    """A new credential, and how long it is good from when it was issued: the two clusters' clocks may differ."""
 
     proof: Proof
-    expires: str
+    life: timedelta
 
 
 @asynccontextmanager
@@ -89,8 +90,12 @@ class Remote:
             await self._discard(name)
             raise RefusedError(said.reason, f"the provider says: {said.message}")
         proof = _proof(asked, user, pending)
+        ends = requests.parse_time(asked.status.expires, field="status.expires")
+        life = ends - requests.parse_time(said.last_transition_time, field="status.conditions.lastTransitionTime")
         await self._discard(name)
-        return Issued(proof=proof, expires=asked.status.expires)
+        if life <= timedelta():
+            raise RefusedError("BadProvider", f"the provider gave a credential that was over at {asked.status.expires}")
+        return Issued(proof=proof, life=life)
 
     async def redeem(self, asking: PeeringRequest, *, key: PrivateKey) -> str:
         """The manifest that an invitation comes to. Raises `PendingError`, `RefusedError` and `KubeError`."""
@@ -155,7 +160,6 @@ def _name(user: str, pending: PrivateKey) -> str:
 
 def _proof(asked: CredentialRequest, user: str, pending: PrivateKey) -> Proof:
     status = asked.status
-    requests.parse_time(status.expires, field="status.expires")
     if status.sealed_token:
         return Proof(user=user, token=unseal(status.sealed_token, pending, purpose=user))
     access.check_certificate(status.certificate, pending, user=user)

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,8 +84,18 @@ def test_tokens_where_there_is_no_signer(peering: Peering) -> None:
     assert who["username"] == found["status"]["user"]
     assert who["username"].startswith("system:serviceaccount:isthmus-shop:tenant-")
     eventually(lambda: credential.run("get", "namespacemaps") is not None, what="rights", timeout=LONG)
-    state(peering, "Drained")
+    there = replace(peering.provider, namespace="isthmus-shop")
+    there.run("delete", "serviceaccount", who["username"].rpartition(":")[2])
     eventually(lambda: dead(credential), what="the token to be void", timeout=60)
+
+    def another() -> bool:
+        """A token that is refused is replaced, whatever its time."""
+        peering.consumer.run("annotate", "--overwrite", "identity", peering.name, f"looked-at={time.monotonic()}")
+        return not dead(peering.credential("another"))
+
+    eventually(another, what="another token", timeout=LONG, every=1)
+    state(peering, "Drained")
+    eventually(lambda: dead(peering.credential("another")), what="the token to be void", timeout=60)
 
 
 def test_f24_a_wrong_authority_is_refused_and_the_right_one_is_taken_without_restart(peering: Peering) -> None:
