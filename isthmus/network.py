@@ -1,4 +1,4 @@
-"""`isthmus network export NAME`: prints what the other side's administrator applies."""
+"""`isthmus network export NAME`: prints what the other side's administrator patches its NetworkPeering with."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ async def export(options: ExportOptions) -> None:
         return
     sys.stdout.write(
         f"# What this cluster tells of itself, for {options.named}'s NetworkPeering at the other side.\n"
-        f"# There: kubectl apply --server-side --field-manager={exchange.FIELD_MANAGER} -f FILE\n"
+        f"# There, once it is declared: kubectl patch networkpeering {options.named} --type=merge --patch-file=FILE\n"
     )
     sys.stdout.write(yaml.safe_dump(made, sort_keys=False))

@@ -5,7 +5,7 @@ interface in a verdict map, an address by one lookup in a set or map. The chains
 them (a gateway's; a node has `input`, `clamp` and `keep` only):
 
     raw      prerouting -300   flows of peers with the same addresses are told apart by conntrack zone
-    mark     prerouting -150   addressed to a `seen` prefix, or an answer to a peer: marked for its routing table
+    mark     prerouting -150   from a peer, to a `seen` prefix, or an answer to a peer: marked for a routing table
     dnat     prerouting -100   `seen` -> `real` towards the peer; `shown` -> `target` from it
     input    input         0   what peers and strangers may ask of the gateway itself: next to nothing
     clamp    forward    -150   TCP's segment size is cut to what the way out takes
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any, TypeAlias
 
+from netfabric.agent.kernel import INSIDE
 from netfabric.agent.model import (
     Desired,
     Masquerade,
@@ -118,6 +119,8 @@ def _gateway(desired: Desired, objects: _Objects) -> None:
         _peer_chains(desired, peer, objects)
     by_link = {link: peer for peer in desired.peers for link in peer.links}
     _raw(desired, by_link, objects)
+    if by_link:
+        objects.rule("mark", iifname(by_link), {"mangle": {"key": {"meta": {"key": "mark"}}, "value": INSIDE}})
     for version in VERSIONS:
         seen = [(p.seen, peer.number) for peer in desired.peers for p in peer.prefixes if p.seen.version == version]
         if seen:
@@ -362,7 +365,9 @@ def _masquerade(masquerade: Masquerade, objects: _Objects) -> None:
     family: Json = _equal({"meta": {"key": "nfproto"}}, f"ipv{version}")
     outside = {"op": "!=", "left": left, "right": {"set": keep}} if keep else family
     source = {"snat": {"family": _PROTOCOL[version], "addr": str(masquerade.address)}}
-    objects.rule("snat", oifname([masquerade.link]), {"match": outside}, source)
+    # What the gateway itself says to the peer's, probes above all, comes from its end of the tunnel.
+    others = saddr(version, "own", negate=True)
+    objects.rule("snat", oifname([masquerade.link]), others, {"match": outside}, source)
 
 
 def collapse(networks: Iterable[Network]) -> list[Network]:

@@ -4,13 +4,17 @@ A peer's packets find their way by a mark: the firewall marks what is addressed 
 rule sends the mark to the peer's own routing table, and there is nothing in it but the peer's link. So identical
 prefixes of two peers, or of a peer and this cluster, never meet in one table; and when the link is gone, what is marked
 is refused rather than sent astray.
+
+What comes from a peer has a mark and a table, too, with the ways to this cluster's nodes: in the main table a CNI may
+have other ways there, such as straight to the pods of the gateway's own node, and then answers would not come back by
+the way that the question took.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from netfabric.agent.model import (
@@ -35,6 +39,10 @@ PRIORITY = 7300
 TABLE_BASE = 7_300_000
 MAIN_TABLE = 254
 MARK_MASK = 0xFFFF
+INSIDE = 4096
+"""The mark of what comes from peers; theirs are smaller."""
+_INSIDE_METRIC = 7300
+"""Of the same ways in the main table, for what the gateway itself sends: any other way there comes first."""
 LAST_METRIC = 2**31
 _DEFAULT_METRIC = {4: 0, 6: 1024}
 _EVERYTHING: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -129,7 +137,7 @@ def wanted(desired: Desired, *, abilities: Abilities, outer_mtus: Mapping[str, i
         links={link.name: link for link in made if link is not None},
         addresses=frozenset((link.name, address) for link in links for address in link.addresses),
         routes=frozenset(_routes(desired, names)),
-        rules=frozenset(KernelRule(version=v, mark=peer.number) for peer in desired.peers for v in _versions(peer)),
+        rules=frozenset(_rules(desired)),
     )
 
 
@@ -169,11 +177,25 @@ def _versions(peer: Peer) -> list[int]:
     return sorted({prefix.seen.version for prefix in peer.prefixes})
 
 
+def _rules(desired: Desired) -> Iterator[KernelRule]:
+    for peer in desired.peers:
+        for version in _versions(peer):
+            yield KernelRule(version=version, mark=peer.number)
+    for version in {route.prefix.version for route in desired.routes if route.inside}:
+        yield KernelRule(version=version, mark=INSIDE)
+
+
 def _routes(desired: Desired, links: set[str]) -> Iterator[KernelRoute]:
     for route in desired.routes:
-        if route.link in links:
-            metric = _DEFAULT_METRIC[route.prefix.version]
-            yield KernelRoute(prefix=route.prefix, link=route.link, via=route.via, source=route.source, metric=metric)
+        if route.link not in links:
+            continue
+        metric = _DEFAULT_METRIC[route.prefix.version]
+        made = KernelRoute(prefix=route.prefix, link=route.link, via=route.via, source=route.source, metric=metric)
+        if route.inside:
+            yield replace(made, table=TABLE_BASE + INSIDE)
+            yield replace(made, metric=_INSIDE_METRIC)
+        else:
+            yield made
     for peer in desired.peers:
         table = TABLE_BASE + peer.number
         for version in _versions(peer):

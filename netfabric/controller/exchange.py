@@ -1,7 +1,9 @@
-"""What one side tells the other, as the manifest that the other side's administrator applies. Pure.
+"""What one side tells the other, as the patch that the other side's administrator applies. Pure.
 
-It has `spec.peer` alone: what is declared there about that cluster itself stays whose it is (server-side apply keeps
-owners apart, and a client-side one takes away only what it gave before). No secret is in it.
+It has `spec.peer` alone, all fields of it: one that is not told is null, so that nothing stays of what was told before.
+It is meant for a merge patch (RFC 7386): an apply in a name of its own would do, but kubectl hands what was applied
+without `--server-side` over to whoever applies with it next, and `spec.local`, which is not in here, would go. No
+secret is in it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from api.networking.peering import NetworkPeering, PeerSide
 from kube.objects import to_dict
 
 Json = dict[str, Any]
-FIELD_MANAGER = "isthmus-network-exchange"
 
 
 class NotReadyError(ValueError):
@@ -43,5 +44,8 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         "apiVersion": NETWORK_PEERINGS.api_version,
         "kind": NETWORK_PEERINGS.kind,
         "metadata": {"name": name},
-        "spec": {"technology": peering.spec.technology, "peer": to_dict(told)},
+        "spec": {
+            "technology": peering.spec.technology,
+            "peer": {**dict.fromkeys(PeerSide.__struct_encode_fields__), **to_dict(told)},
+        },
     }

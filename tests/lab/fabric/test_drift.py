@@ -13,6 +13,7 @@ DAMAGE = {
     "rule": ("gateway", "nft add rule inet isthmus from_7 accept"),
     "route": ("gateway", "ip route del table 7300007 default dev wg-east"),
     "inside-route": ("gateway", "ip route del 10.244.1.0/24"),
+    "way-inside": ("gateway", "ip route flush table 7304096"),
     "lookup": ("gateway", "ip rule del pref 7300 table 7300007"),
     "wireguard": ("gateway", "ip link del wg-east"),
     "wireguard-peer": ("gateway", "sh -c 'wg set wg-east peer $(wg show wg-east peers) remove'"),

@@ -1,7 +1,7 @@
 """Traffic between namespaces, by the standard library alone: run as a program inside one (`traffic.py VERB ...`).
 
 serve PORT              TCP and UDP echo on all addresses of both families
-tcp HOST PORT BYTES     send and get back so many bytes; prints them
+tcp HOST PORT BYTES     send and get back so many bytes; prints them; one number more is the port to send from
 udp HOST PORT BYTES     one datagram there and back; prints its size, and by whom the server was called
 peer HOST PORT          prints the source address that the server sees
 stream HOST PORT        numbers there and back, every 20 ms, until SIGTERM; then prints JSON:
@@ -48,16 +48,23 @@ def _serve_tcp(connection: socket.socket) -> None:
             connection.sendall(data)
 
 
-def tcp(host: str, port: int, size: int) -> None:
-    with socket.create_connection((host, port), timeout=5) as connection:
+def tcp(host: str, port: int, size: int, source: int = 0) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as connection:
         connection.settimeout(10)
-        threading.Thread(target=connection.sendall, args=(bytes(size),), daemon=True).start()
-        left = size
-        while left:
-            data = connection.recv(65536)
-            if not data:
-                raise SystemExit("closed early")
-            left -= len(data)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.bind(("", source))
+        connection.connect((host, port))
+        _there_and_back(connection, size)
+
+
+def _there_and_back(connection: socket.socket, size: int) -> None:
+    threading.Thread(target=connection.sendall, args=(bytes(size),), daemon=True).start()
+    left = size
+    while left:
+        data = connection.recv(65536)
+        if not data:
+            raise SystemExit("closed early")
+        left -= len(data)
     sys.stdout.write(f"{size}\n")
 
 
@@ -109,4 +116,5 @@ def stream(host: str, port: int) -> None:
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     numbers = [int(word) if word.isdigit() else word for word in rest]
-    {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream}[verb](*numbers)  # type: ignore[operator]
+    verbs = {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream}
+    verbs[verb](*numbers)  # type: ignore[operator]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from netfabric._pb import fabric_pb2 as pb
 from netfabric._pb import fabric_pb2_grpc
 from tests.lab.fabric.places import Place, join, wait
+from tests.lab.fabric.prefork import Prefork, Process
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 PODS, PODS6 = "10.244.0.0/16", "fd24::/48"
@@ -58,9 +58,9 @@ def keypair() -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def serving(place: Place, port: int) -> Iterator[None]:
+def serving(place: Place, port: int, *, verb: str = "serve") -> Iterator[None]:
     """An echo server in a place."""
-    server = place.start([sys.executable, TRAFFIC, "serve", str(port)])
+    server = place.start([sys.executable, TRAFFIC, verb, str(port)])
     assert server.stdout is not None
     try:
         assert server.stdout.readline() == "ready\n"
@@ -71,30 +71,47 @@ def serving(place: Place, port: int) -> Iterator[None]:
         server.stdout.close()
 
 
+@contextmanager
+def streaming(place: Place, address: str) -> Iterator[dict[str, Any]]:
+    """A TCP stream from a place to an address, running meanwhile; filled in at the end: count, gap, error."""
+    process = place.start([sys.executable, TRAFFIC, "stream", address, str(PORT)])
+    found: dict[str, Any] = {}
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line == "ready\n", line
+        yield found
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+        found |= json.loads(out)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
 class AgentProcess:
     """An agent of a place."""
 
-    def __init__(self, place: Place, *, role: str, folder: Path) -> None:
+    def __init__(self, place: Place, *, role: str, folder: Path, prefork: Prefork) -> None:
         self.place = place
         self.role = role
         self.name = place.name
+        self._prefork = prefork
         self._folder = folder / place.name
         self._folder.mkdir(parents=True)
         self.log = self._folder / "log"
         self.address = f"unix:{self._folder}/s"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Process | None = None
         self._generation = 0
         self.state: pb.DesiredState | None = None
 
-    def command(self, *more: str) -> list[str]:
-        """The program's command line."""
-        program = str(Path(sys.executable).parent / "isthmus")
-        options = ["--role", self.role, "--name", self.name, "--listen", self.address]
-        return [program, "fabric-agent", *options, "--state-directory", f"{self._folder}/kept", *more]
-
     def start(self) -> None:
         """Start it; `ready` waits."""
-        self.process = self.place.start(self.command(), log=self.log)
+        options = ["--role", self.role, "--name", self.name, "--listen", self.address]
+        argv = ["fabric-agent", *options, "--state-directory", f"{self._folder}/kept"]
+        self.process = self._prefork.start(self.place, argv, log=self.log)
 
     def ready(self) -> None:
         """Wait until it answers."""
@@ -131,7 +148,7 @@ class AgentProcess:
         self.state.contract, self.state.agent, self.state.term = 1, self.name, 1
         self.state.generation = self._generation
         with self.channel() as channel:
-            applied = fabric_pb2_grpc.FabricAgentStub(channel).Apply(self.state, timeout=30)
+            applied = fabric_pb2_grpc.FabricAgentStub(channel).Apply(self.state, timeout=120)
         if clean:
             assert not applied.problems, applied
         return applied
@@ -206,6 +223,7 @@ class World:
         self.west = self._cluster("west")
         self.east = self._cluster("east")
         self._servers = ExitStack()
+        self.prefork = Prefork()
 
     @property
     def clusters(self) -> tuple[Cluster, Cluster]:
@@ -229,7 +247,7 @@ class World:
             self._servers.enter_context(serving(cluster.pod, PORT))
             for role in ("gateway", "node"):
                 place = getattr(cluster, role)
-                cluster.agents[role] = agent = AgentProcess(place, role=role, folder=self.folder)
+                cluster.agents[role] = agent = AgentProcess(place, role=role, folder=self.folder, prefork=self.prefork)
                 agent.start()
         for cluster in self.clusters:
             for agent in cluster.agents.values():
@@ -244,6 +262,7 @@ class World:
                 if agent.process is not None:
                     agent.kill()
         self._servers.close()
+        self.prefork.close()
         for place in self.places:
             place.close()
 
@@ -330,21 +349,8 @@ class World:
     @contextmanager
     def stream(self, cluster: Cluster, *, address: str = "") -> Iterator[dict[str, Any]]:
         """A TCP stream from a pod to the other's, running meanwhile; filled in at the end: count, gap, error."""
-        process = cluster.pod.start(cluster.traffic("stream", address or cluster.remote, PORT))
-        found: dict[str, Any] = {}
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            assert line == "ready\n", line
+        with streaming(cluster.pod, address or cluster.remote) as found:
             yield found
-            process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=60)
-            found |= json.loads(out)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            process.stdout.close()
 
     def connected(self) -> bool:
         """Whether a small packet goes both ways."""
@@ -369,6 +375,8 @@ class World:
         )
         join(cluster.node, "to-pod", cluster.pod, "eth0")
         cluster.node.ip(
+            # As with a CNI's bridge, what the node itself sends to a pod does not come from the node's own address.
+            "address add 10.9.0.77/24 dev cni",
             "address add 10.9.0.2/24 dev cni",
             "address add 10.244.1.1/24 dev to-pod",
             "address add fd24:0:0:1::1/64 dev to-pod nodad",

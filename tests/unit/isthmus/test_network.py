@@ -32,6 +32,8 @@ def test_the_other_side_learns_what_is_its_business_and_nothing_else() -> None:
     assert made["metadata"] == {"name": "home"}
     assert made["spec"]["peer"] == {
         "podCIDRs": ["10.0.0.0/16"],
+        "serviceCIDRs": None,
+        "externalCIDRs": None,
         "endpoints": ["gw.example.org:1"],
         "publicKey": "k" * 43 + "=",
         "remappedCIDRs": [{"cidr": "10.0.0.0/16", "seenAs": "100.64.0.0/16"}],

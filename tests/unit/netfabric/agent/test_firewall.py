@@ -39,7 +39,7 @@ def test_what_is_not_remapped_is_not_translated() -> None:
     objects = firewall.render(reading.read(state))
     assert rules(objects, "dnat") == []
     assert rules(objects, "back_7") == []
-    assert len(rules(objects, "mark")) == 3, "by address, and by flow"
+    assert len(rules(objects, "mark")) == 4, "by where it comes from, by address, and by flow"
 
 
 def test_a40_the_source_is_judged_before_anything_may_pass() -> None:
@@ -105,6 +105,17 @@ def test_a_node_keeps_sources_and_knows_its_tunnels_ends() -> None:
     own = rules(objects, "keep")[-1]
     assert "fib" in json.dumps(own[1]), "packets of others that pass through are theirs"
     assert own[-1]["snat"]["addr"]["map"]["data"]["set"] == [["10.9.0.2", "10.9.0.1"]]
+
+
+def test_what_the_gateway_itself_sends_is_not_masqueraded() -> None:
+    """A probe from another address than the tunnel's end would not be answered."""
+    state = gateway()
+    state.masquerades.add(link="wg-b", keep=["10.244.0.0/16"], address="10.250.0.1")
+    objects = firewall.render(reading.read(state))
+    (rule,) = (rule for rule in rules(objects, "snat") if "10.250.0.1" in json.dumps(rule))
+    own = {"match": {"op": "!=", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@own4"}}
+    assert own in rule
+    assert "169.254.18.1" in json.dumps([item for item in objects if item.get("set", {}).get("name") == "own4"])
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -154,9 +154,17 @@ def test_a_gateway_sends_marked_packets_to_the_peer_or_nowhere() -> None:
         ("wg-b", 1024),
         ("", 2**31),
     }
-    assert wanted.rules == {KernelRule(version=4, mark=7), KernelRule(version=6, mark=7)}
+    inside = KernelRule(version=4, mark=kernel.INSIDE)
+    assert wanted.rules == {KernelRule(version=4, mark=7), KernelRule(version=6, mark=7), inside}
     assert (wanted.links["wg-b"].kind, wanted.links["wg-b"].mtu) == ("tun", 1280)
     assert (wanted.links["un-1"].kind, wanted.links["un-1"].mtu) == ("vxlan", 1450)
+
+
+def test_what_comes_from_a_peer_goes_to_nodes_by_links_whatever_ways_a_cni_has() -> None:
+    """A gateway beside the pods of its own node has a way straight to them, which comes first in the main table."""
+    wanted = kernel.wanted(reading.read(gateway()), abilities=HERE, outer_mtus={})
+    found = {(route.table, route.metric) for route in wanted.routes if str(route.prefix) == "10.244.1.0/24"}
+    assert found == {(kernel.TABLE_BASE + kernel.INSIDE, 0), (kernel.MAIN_TABLE, 7300)}
 
 
 def test_a_standby_gateway_has_everything_but_tunnels() -> None:

@@ -1,0 +1,378 @@
+"""Two clusters as far as the fabric goes: real API servers, the product's manager, its agents where pods would be.
+
+There are no kubelets: Nodes and the agents' Pods are declared, and a namespace stands for each. A node has a bridge as
+a CNI makes it; a pod of the application and the gateways hang on it, and all that leaves is masqueraded. Both clusters
+have the same addresses inside. Agents run as `deploy/network` says, with the certificates that the manager made.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy import stack
+from deploy.lab.cluster import LabCluster
+from deploy.lab.lab import Lab
+from deploy.lab.paths import ROOT
+from deploy.lab.process import Unit
+from tests.kubectl import Kubectl, KubectlError, admin, eventually
+from tests.lab.fabric.places import Place, join
+from tests.lab.fabric.prefork import Prefork, Process
+from tests.lab.fabric.world import PORT, TRAFFIC, serving, streaming
+
+Json = dict[str, Any]
+
+PODS, SERVICES, EXTERNAL = "10.244.0.0/16", "10.96.0.0/16", "10.250.0.0/24"
+NODE, POD, SERVICE = "worker-1", "10.244.1.5", "10.96.0.10"
+SEEN = {"west": ("10.71.0.0/16", "10.171.0.0/16"), "east": ("10.72.0.0/16", "10.172.0.0/16")}
+"""By cluster: how it sees the other's pods and Services."""
+PEER_PORT = 51820
+LONG = 60.0
+_MANIFESTS = ROOT / "deploy/network"
+_ISTHMUS = str(Path(sys.executable).parent / "isthmus")
+
+
+class Agent:
+    """An agent as its pod would run it."""
+
+    def __init__(self, place: Place, *, role: str, name: str, address: str, folder: Path, prefork: Prefork) -> None:
+        self.place, self.role, self.name, self.address = place, role, name, address
+        self._folder = folder / name
+        self._prefork = prefork
+        self.process: Process | None = None
+
+    def certify(self, secret: Json) -> None:
+        """What the Secret's volume holds."""
+        files = self._folder / "tls"
+        files.mkdir(parents=True, exist_ok=True)
+        for name, text in secret["data"].items():
+            (files / name).write_bytes(base64.b64decode(text))
+
+    def start(self) -> None:
+        """As `deploy/network` says."""
+        arguments = _arguments({"gateway": "gateway.yaml", "node": "node.yaml"}[self.role])
+        known = {"$(POD_NAME)": self.name, "$(NODE_NAME)": self.name, "/etc/isthmus/tls": f"{self._folder}/tls"}
+        known |= {"$(POD_IP)": self.address, "$(HOST_IP)": self.address}
+        for placeholder, text in known.items():
+            arguments = [one.replace(placeholder, text) for one in arguments]
+        arguments.append(f"--state-directory={self._folder}/kept")
+        self.process = self._prefork.start(self.place, arguments, log=self._folder / "log")
+
+    def end(self, number: signal.Signals) -> None:
+        """SIGKILL as by a crash, SIGTERM as when its pod is deleted."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def clean(self) -> None:
+        """What an administrator runs last; the agent must not run."""
+        self.place.run(
+            [_ISTHMUS, "fabric-agent", "--role", self.role, f"--state-directory={self._folder}/kept", "--clean"]
+        )
+
+    @property
+    def log(self) -> str:
+        """The end of what it wrote."""
+        file = self._folder / "log"
+        return "\n".join(file.read_text().splitlines()[-30:]) if file.exists() else ""
+
+
+def _arguments(file: str) -> list[str]:
+    (container,) = yaml.safe_load((_MANIFESTS / file).read_text())["spec"]["template"]["spec"]["containers"]
+    return list(container["args"])
+
+
+class Side:
+    """One cluster."""
+
+    def __init__(
+        self, name: str, lab: Lab, cluster: LabCluster, *, number: int, gateways: int, folder: Path, prefork: Prefork
+    ) -> None:
+        self.name, self.number = name, number
+        self.cluster = cluster
+        self.kubectl = admin(cluster, "isthmus")
+        self.host = lab.add_host(f"manager-{name}")
+        self.folder = folder / name
+        self.node, self.pod = Place(f"{name}-node"), Place(f"{name}-pod")
+        self.gateways = [Place(f"{name}-gateway-{index}") for index in range(1, gateways + 1)]
+        node_agent = Agent(
+            self.node, role="node", name=NODE, address=f"10.0.{number}.2", folder=self.folder, prefork=prefork
+        )
+        self.agents = {NODE: node_agent}
+        for index, place in enumerate(self.gateways, start=1):
+            name, address = f"gateway-{index}", f"10.244.1.{250 + index}"
+            self.agents[name] = Agent(
+                place, role="gateway", name=name, address=address, folder=self.folder, prefork=prefork
+            )
+        self._kubeconfig = self.folder / "kubeconfig"
+        self.manager: Unit | None = None
+
+    @property
+    def places(self) -> list[Place]:
+        return [self.node, self.pod, *self.gateways]
+
+    @property
+    def remote(self) -> str:
+        """The other side's pod."""
+        return SEEN[self.name][0].replace("0.0/16", "1.5")
+
+    @property
+    def remote_service(self) -> str:
+        """The other side's Service."""
+        return SEEN[self.name][1].replace("0.0/16", "0.10")
+
+    def wire(self, router: Place) -> None:
+        """The node with its uplink and bridge, pods on it, and the way from the manager."""
+        join(router, f"to-{self.name}", self.node, "wan")
+        router.ip(f"address add 10.0.{self.number}.1/24 dev to-{self.name}")
+        self.node.ip(
+            f"address add 10.0.{self.number}.2/24 dev wan",
+            f"route add default via 10.0.{self.number}.1",
+            "link add cni0 type bridge forward_delay 0",
+            "address add 10.244.1.1/24 dev cni0",
+            "link set cni0 up",
+        )
+        addresses = [POD, *(agent.address for agent in self.agents.values() if agent.role == "gateway")]
+        for number, (place, address) in enumerate(zip([self.pod, *self.gateways], addresses, strict=True)):
+            join(self.node, f"pod{number}", place, "eth0")
+            self.node.ip(f"link set pod{number} master cni0")
+            place.ip(f"address add {address}/24 dev eth0", "route add default via 10.244.1.1")
+        for place in (self.node, *self.gateways):
+            place.forward()
+        self.node.run(["nft", "-f", "-"], stdin=_CNI)
+        site = self.host.site
+        site.run(["ip", "link", "add", "node", "type", "veth", "peer", "name", "manager", "netns", str(self.node.pid)])
+        site.run(["ip", "address", "add", "10.9.9.1/30", "dev", "node"])
+        self.node.ip("address add 10.9.9.2/30 dev manager", "link set manager up")
+        site.run(["ip", "link", "set", "node", "up"])
+        for network in (PODS, f"10.0.{self.number}.0/24"):
+            site.run(["ip", "route", "add", network, "via", "10.9.9.2"])
+
+    def prepare(self) -> None:
+        """CRDs, roles, a Node and the agents' Pods."""
+        own, anywhere = self.kubectl, Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "")
+        own.run("apply", "--server-side", "--force-conflicts", "-k", str(stack.CRDS))
+        for file in ("namespace", "account"):
+            anywhere.run("apply", "--server-side", "-f", str(stack.MANAGER / f"base/{file}.yaml"))
+        for file in ("namespace", "rbac"):
+            anywhere.run("apply", "--server-side", "-f", str(_MANIFESTS / f"{file}.yaml"))
+        own.run("wait", "--for=condition=Established", "crd", "--all")
+        eventually(lambda: own.run("get", "networkpeerings") is not None, what="networkpeerings")
+        self.cluster.wait_service_account("isthmus-network")
+        network = "10.244.1.0/24"
+        own.create({**_object("Node", NODE), "spec": {"podCIDR": network, "podCIDRs": [network]}})
+        address = {"type": "InternalIP", "address": self.agents[NODE].address}
+        self._tell("node", NODE, {"addresses": [address]})
+        for agent in self.agents.values():
+            self.declare(agent)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.cluster.client_kubeconfig(stack.MANAGER_USER, path=self._kubeconfig)
+
+    def declare(self, agent: Agent) -> None:
+        """An agent's Pod, with the labels of `deploy/network`, said to run."""
+        spec: Json = {"containers": [{"name": "agent", "image": "none"}], "automountServiceAccountToken": False}
+        spec |= {"nodeName": NODE, "hostNetwork": True} if agent.role == "node" else {"schedulerName": "nobody"}
+        labels = {"app.kubernetes.io/component": f"fabric-{agent.role}"}
+        pods = Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "isthmus-network")
+        pods.create(
+            {**_object("Pod", f"agent-{agent.name}" if agent.role == "node" else agent.name, labels), "spec": spec}
+        )
+        status = {"phase": "Running", "podIP": agent.address, "podIPs": [{"ip": agent.address}]}
+        name = f"agent-{agent.name}" if agent.role == "node" else agent.name
+        pods.run("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+    def retire(self, agent: Agent) -> None:
+        """Its Pod is gone."""
+        pods = Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "isthmus-network")
+        pods.run("delete", "pod", agent.name, "--grace-period=0", "--force")
+
+    def start_manager(self) -> None:
+        """`isthmus manager --module=network`, with its own rights."""
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "isthmus",
+            "manager",
+            "--module=network",
+            f"--kubeconfig={self._kubeconfig}",
+        ]
+        # The Lease of one that was killed is over soon.
+        argv += [f"--identity={self.name}", "--health-listen=", "--lease-seconds=6"]
+        self.manager = self.host.start("manager", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+
+    def start_agents(self) -> None:
+        """With the certificates that the manager made."""
+        pods = Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "isthmus-network")
+        for agent in self.agents.values():
+            agent.certify(pods.wait_for("secret", f"isthmus-fabric-{agent.role}"))
+            agent.start()
+
+    def declare_peering(self, peer: str) -> None:
+        """This side's half."""
+        local: Json = {"podCIDRs": [PODS], "serviceCIDRs": [SERVICES], "externalCIDRs": [EXTERNAL]}
+        if self.name == "east":
+            local["endpoints"] = [f"10.0.{self.number}.2:{PEER_PORT}"]  # the west dials
+        seen = zip((PODS, SERVICES), SEEN[self.name], strict=True)
+        spec = {"local": local, "port": PEER_PORT, "trafficPolicy": "WholeCluster"}
+        spec["remap"] = [{"cidr": cidr, "seenAs": other} for cidr, other in seen]
+        kind = "NetworkPeering"
+        self.kubectl.apply(
+            {"apiVersion": "networking.isthmus.dev/v1alpha1", "kind": kind, "metadata": {"name": peer}, "spec": spec}
+        )
+
+    def export(self, peer: str) -> str:
+        """What `isthmus network export` prints once it can."""
+        command = [_ISTHMUS, "network", "export", peer, "--named", self.name]
+        command.append(f"--kubeconfig={self.kubectl.kubeconfig}")
+
+        def told() -> str:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            if done.returncode:
+                raise KubectlError(done.stderr)
+            return done.stdout
+
+        return eventually(told, what="the export", timeout=LONG)
+
+    def take(self, peer: str, manifest: str) -> None:
+        """What the header of an export says to do."""
+        told = next(line for line in manifest.splitlines() if "kubectl patch" in line)
+        words = told.partition("kubectl ")[2].replace("FILE", "/dev/stdin").split()
+        assert words[:3] == ["patch", "networkpeering", peer]
+        self.kubectl.run(*words, stdin=manifest)
+
+    def until(self, peer: str, kind: str, holds: Callable[[Json], object], *, what: str) -> Json:
+        """The peering's status once a condition of it is so."""
+
+        def met(found: Json) -> bool:
+            return any(one["type"] == kind and holds(one) for one in found["status"]["conditions"])
+
+        return dict(self.kubectl.wait_for("networkpeering", peer, met, what=what, timeout=LONG)["status"])
+
+    def active(self, peer: str) -> str:
+        """The gateway that packets go through."""
+        status: Json = self.kubectl.get("networkpeering", peer)["status"]
+        return str(status.get("connection", {}).get("gateway", ""))
+
+    def pings(self, *, place: Place | None = None) -> bool:
+        """Whether the other side's pod answers the pod, or another place."""
+        return (place or self.pod).succeeds(["ping", "-q", "-c", "1", "-W", "2", self.remote])
+
+    def asks(self, *words: str | int) -> str:
+        """What traffic.py says in the pod."""
+        return self.pod.run([sys.executable, TRAFFIC, *(str(word) for word in words)]).strip()
+
+    @property
+    def words(self) -> str:
+        """The ends of all logs, for who looks for a failure's cause."""
+        manager = self.manager.log_tail() if self.manager is not None else ""
+        agents = (f"-- {self.name} {agent.name}\n{agent.log}" for agent in self.agents.values())
+        return "\n".join((f"-- {self.name} manager\n{manager}", *agents))
+
+    def close(self) -> None:
+        """End agents and places; the lab ends the manager."""
+        for agent in self.agents.values():
+            agent.end(signal.SIGKILL)
+        for place in self.places:
+            place.close()
+
+    def _tell(self, kind: str, name: str, status: Json) -> None:
+        patch = json.dumps({"status": status})
+        self.kubectl.run("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+class Clusters:
+    """Both, and the router between, which lets only the west dial."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.router = Place("underlay")
+        self.prefork = Prefork()
+        # The side that dials has a gateway in reserve: the other one sees it come from wherever it is.
+        self.west = Side("west", lab, lab.consumer, number=1, gateways=2, folder=folder, prefork=self.prefork)
+        self.east = Side("east", lab, lab.provider, number=2, gateways=1, folder=folder, prefork=self.prefork)
+        self._servers = ExitStack()
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.west, self.east
+
+    def up(self) -> None:
+        """Managers and agents run; nothing is declared yet."""
+        self.router.forward()
+        for side in self.sides:
+            side.prepare()
+            side.start_manager()
+            side.wire(self.router)
+            self._servers.enter_context(serving(side.pod, PORT))
+        self.router.run(["nft", "-f", "-"], stdin=_ONE_WAY)
+        self.east.node.run(["nft", "-f", "-"], stdin=_SERVICES)
+        for side in self.sides:
+            side.start_agents()
+
+    def peer(self) -> None:
+        """Declare on both sides, exchange, and wait until both say that it works."""
+        (west, east), names = self.sides, ("east", "west")
+        for side, peer in zip(self.sides, names, strict=True):
+            side.declare_peering(peer)
+        east.take("west", west.export("east"))
+        west.take("east", east.export("west"))
+        # How each sees the other is known now, and is told in a second exchange.
+        east.take("west", west.export("east"))
+        for side, peer in zip(self.sides, names, strict=True):
+            side.until(peer, "Ready", _is_true, what=f"{side.name} to be Ready")
+
+    @contextmanager
+    def stream(self) -> Iterator[Json]:
+        """A TCP stream from the west's pod to the east's."""
+        with streaming(self.west.pod, self.west.remote) as found:
+            yield found
+
+    def down(self) -> None:
+        """End all of it; logs to standard output, which is shown if a test failed."""
+        for side in self.sides:
+            sys.stdout.write(side.words + "\n")
+        self._servers.close()
+        for side in self.sides:
+            side.close()
+        self.prefork.close()
+        self.router.close()
+
+
+def _is_true(condition: Json) -> bool:
+    return bool(condition["status"] == "True")
+
+
+def _object(kind: str, name: str, labels: dict[str, str] | None = None) -> Json:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "labels": labels or {}}}
+
+
+_CNI = f"""
+table ip cni {{
+    chain post {{ type nat hook postrouting priority srcnat; ip saddr {PODS} ip daddr != {PODS} masquerade; }}
+}}
+"""
+_ONE_WAY = """
+table ip firewall {
+    chain forward { type filter hook forward priority 0; iifname "to-east" ct state new drop; }
+}
+"""
+# What kube-proxy makes of the gateway's Service, of which the active gateway is the only endpoint, and of another one.
+_SERVICES = f"""
+table ip services {{
+    chain pre {{
+        type nat hook prerouting priority dstnat;
+        ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.251
+        ip daddr {SERVICE} tcp dport {PORT} dnat to {POD}
+    }}
+}}
+"""
