@@ -27,6 +27,8 @@ NOTICED = 15.0
 """Seconds after which the Node has to tell that its provider is away (F5), or is here again."""
 MOST_WRITES = 30
 """Writes to one object that may succeed within WINDOW seconds."""
+STREAMS = ("attach", "exec", "log", "portforward")
+"""Asked for by others, as often as they like: the node only passes them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,7 @@ class History:
         written: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for side, entries in (("consumer", self.consumer), ("provider", self.provider), ("proxy", self.spoiled)):
             for entry in entries:
-                if entry.user not in (self.node_user, self.provider_user):
+                if entry.user not in (self.node_user, self.provider_user) or entry.subresource in STREAMS:
                     continue
                 if not entry.done:
                     failed[side, *entry.target].append(entry.began)
