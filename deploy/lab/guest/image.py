@@ -36,7 +36,7 @@ _TOOLS = (
 _MODULES = ("arch/x86/crypto", "crypto", "drivers/net", "lib", "net")
 """Folders of kernel modules that the network is made of; of drivers/net only what lies in it or in a virtual one."""
 _VIRTUAL_DRIVERS = ("bonding", "ipvlan", "macvlan", "vxlan", "wireguard")
-_TESTS = ("pytest>=9", "pytest-asyncio>=1.2", "pytest-timeout", "hypothesis", "trustme")
+_TESTS = ("pytest>=9", "pytest-asyncio>=1.2", "pytest-timeout", "pytest-xdist", "hypothesis", "trustme")
 _LIBRARIES = "opt/isthmus/lib"
 CODE = "opt/isthmus/app"
 _INIT = f"""#!/bin/busybox sh

@@ -161,6 +161,45 @@ def test_f34_no_packet_size_is_lost_on_a_narrow_path(world: World) -> None:
         world.east.gateway.ip("link set wan mtu 1500")
 
 
+@pytest.fixture
+def jumbo(world: World) -> Iterator[None]:
+    """Underlay, CNI and pods that carry 9000 bytes; agents that have just begun, for they look once a minute."""
+
+    def carry(size: int) -> None:
+        for cluster in world.clusters:
+            world.router.ip(f"link set to-{cluster.name} mtu {size}")
+            # What a router told of a narrower path is forgotten after ten minutes, or now.
+            cluster.gateway.ip(f"link set wan mtu {size}", f"link set cni mtu {size}", "route flush cache")
+            cluster.node.ip(f"link set cni mtu {size}", f"link set to-pod mtu {size}", "route flush cache")
+            cluster.pod.ip(f"link set eth0 mtu {size}", "route flush cache")
+            for agent in cluster.agents.values():
+                agent.kill()
+                agent.start()
+        agents = [agent for cluster in world.clusters for agent in cluster.agents.values()]
+        for agent in agents:
+            agent.ready()
+        wait(
+            lambda: all(size - 80 <= link.mtu < size for agent in agents for link in agent.watch().links),
+            what="links of the path's size",
+            timeout=60,
+        )
+
+    carry(9000)
+    yield
+    carry(1500)
+
+
+@pytest.mark.usefixtures("jumbo")
+def test_f34_a_wide_path_is_used_and_no_size_is_lost(world: World) -> None:
+    world.await_connected(timeout=40)
+    for cluster in world.clusters:
+        assert cluster.pings(cluster.remote, size=8800, fragment=False)
+        for size in (64, 1400, 1472, 8880, 8972, 20_000):
+            assert cluster.pings(cluster.remote, size=size, count=3), size
+        for address in (cluster.remote, cluster.remote6):
+            assert cluster.pod.run(cluster.traffic("tcp", address, PORT, 500_000)).strip() == "500000"
+
+
 def test_a_sender_that_forbids_fragments_is_told_what_fits(world: World) -> None:
     """A pod's packet that is too large for the tunnel: the gateway says so, in the pod's own terms."""
     pod = world.west.pod
