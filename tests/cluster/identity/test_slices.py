@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from deploy.lab.lab import Lab
@@ -195,18 +194,15 @@ def test_a27_a_consumer_cannot_answer_itself(peering: Peering) -> None:
     assert b"may neither set nor remove any" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("spec", "says"),
-    [
+def test_a_slice_that_means_nothing_is_refused(peering: Peering) -> None:
+    for spec, says in (
         ({"resources": {"cpu": "1"}}, "cpu, memory and pods"),
         ({"resources": {**SOME, "cpu": "-1"}}, "spec.resources.cpu"),
         ({"duration": "soon"}, "spec.duration"),
         ({"class": "No!"}, "spec.class"),
         ({"renewal": "Often"}, "spec.renewal"),
-    ],
-)
-def test_a_slice_that_means_nothing_is_refused(peering: Peering, spec: Json, says: str) -> None:
-    made = resource_slice("bad", peering)
-    made["spec"].update(spec)
-    done = peering.consumer.result("apply", "-f", "-", stdin=json.dumps(made).encode())
-    assert says in done.stderr.decode()
+    ):
+        made = resource_slice("bad", peering)
+        made["spec"].update(spec)
+        done = peering.consumer.result("apply", "-f", "-", stdin=json.dumps(made).encode())
+        assert says in done.stderr.decode()
