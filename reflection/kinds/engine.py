@@ -287,11 +287,15 @@ class KindEngine:
     ) -> Result | None:
         if remote is None or not body.is_made(remote.metadata) or ownership.origin_key(remote.metadata) != origin:
             return None
-        if local is None and not entry.leaving and not await self._is_gone(origin, remote, entry):
-            return Result(requeue_after=DOUBT_SECONDS)
         key = (entry.remote, origin[1])
         if self._removed.get(key) == remote.metadata.uid:
             return None  # the watch has yet to show it
+        if local is None and not entry.leaving:
+            if not await self._is_gone(origin, remote, entry):
+                return Result(requeue_after=DOUBT_SECONDS)
+            shown = self._current(key)
+            if shown is None or shown.metadata.uid != remote.metadata.uid:
+                return None  # the watch has shown its end meanwhile
         if await self._writer.remove(remote):
             self._removed[key] = remote.metadata.uid
         if local is not None:
