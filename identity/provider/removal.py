@@ -92,13 +92,15 @@ class Removal:
             return f"namespaces are being removed: {_some(mapped)}"
         space = names.tenant_namespace(tenant.consumer_id)
         await self._writer.delete_labelled(NAMESPACE_MAPS, space, "")
-        said = [text for text in await self._in_the_way(space) if text]
+        said = [text for text in await self._in_the_way(space, mapped) if text]
         advice = f"; to remove them with all data set the annotation {names.FORCE_ANNOTATION}=true" if said else ""
         return f"namespaces are being removed: {'; '.join(said[:_SHOWN]) or _some(mapped)}{advice}"
 
-    async def _in_the_way(self, space: str) -> list[str]:
-        """What NamespaceMaps say that keeps their namespaces."""
+    async def _in_the_way(self, space: str, mapped: list[str]) -> list[str]:
+        """What NamespaceMaps say that keeps their namespaces, and which have none, as those of direct mode."""
         listing = await self._client.list(NAMESPACE_MAPS, namespace=space)
+        if not listing.items:
+            return [f"{_some(mapped)}: not made by a NamespaceMap, and so left to its administrator"]
         conditions = [one for item in listing.items for one in item.get("status", {}).get("conditions", ())]
         return [str(one.get("message", "")) for one in conditions if one.get("reason") == "InUse"]
 

@@ -35,6 +35,8 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
     finally:
         kubectl.run("delete", "-f", str(stack.manifest("virtual-kubelet")), timeout=120)
         kubectl.run("delete", "node", NODE, "--ignore-not-found")
+        remote = f"in-a-pod-{CONSUMER_ID}"  # it lingers, and would be taken for a Tenant's by other tests
+        admin(lab.provider, "default").run("delete", "namespace", remote, "--ignore-not-found", timeout=120)
 
 
 @pytest.fixture
