@@ -58,6 +58,11 @@ class VirtualNode:
         path = f"/api/v1/nodes/{self.name}/proxy/healthz"
         wait_until(lambda: self._answers(path), what=f"the kubelet API of {self.name}", timeout=timeout, every=0.1)
 
+    def remove(self) -> None:
+        """Stop it, and remove its Node, which a stopped virtual kubelet leaves."""
+        self.unit.stop()
+        self.consumer.kubectl("delete", "node", self.name, "--ignore-not-found", "--wait=false")
+
     def _ready(self) -> bool:
         self.unit.check_alive()
         return self.condition().get("status") == "True"

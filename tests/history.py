@@ -93,9 +93,11 @@ class Life:
 
 
 def read(log: Path, *, offset: int = 0) -> Iterator[Entry]:
-    """The completed requests of an audit log from a byte offset on."""
+    """The completed requests of an audit log from the first line on that begins at or after a byte offset."""
     with log.open("rb") as file:
-        file.seek(offset)
+        if offset:
+            file.seek(offset - 1)
+            file.readline()  # the API server may have been in the middle of a line when the offset was taken
         for line in file:
             if not line.endswith(b"\n"):
                 return

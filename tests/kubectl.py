@@ -76,7 +76,9 @@ class Kubectl:
         """Standard output as text; KubectlError if it failed."""
         done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
         if done.returncode != 0:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
+            found = self._conditions(arguments[-1]) if arguments[0] == "wait" else ""
+            said = done.stderr.decode(errors="replace").strip()
+            raise KubectlError(f"kubectl {' '.join(arguments)}: {said}{found}")
         return done.stdout.decode(errors="replace")
 
     def apply(self, *manifests: Mapping[str, Any]) -> None:
@@ -145,6 +147,11 @@ class Kubectl:
     def wait_gone(self, kind: str, name: str, *, timeout: float = 60.0) -> None:
         """Until there is no such object."""
         eventually(lambda: not self.exists(kind, name), what=f"{kind} {name} to be gone", timeout=timeout)
+
+    def _conditions(self, name: str) -> str:
+        """What an object that was waited for says of itself, for the error."""
+        done = self.result("get", name, "-o", "jsonpath={.status.conditions}")
+        return f"; its conditions: {done.stdout.decode(errors='replace')}"
 
     def _environment(self) -> dict[str, str]:
         """Nothing of the caller's; what API servers serve is kept beside the kubeconfig, and goes with it."""

@@ -16,10 +16,10 @@ from deploy.lab.cluster import LabCluster
 from deploy.lab.faults import Faults
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
+from tests import leftovers
 
 _HERE = Path(__file__).parent
 _FAKE_NODES = 2
-_VIRTUAL = "offloading.isthmus.dev/node"
 _shared: list[Lab] = []
 
 
@@ -43,10 +43,7 @@ def no_nodes_left() -> Iterator[None]:
     """Fail if a module leaves a Node in the lab that all share: what offloads would take it for a virtual node."""
     yield
     for made in _shared:
-        left = made.consumer.kubectl("get", "nodes", "--selector", _VIRTUAL, "-o", "name").split()
-        for node in left:
-            made.consumer.kubectl("delete", node, "--ignore-not-found")
-        assert not left, f"left behind: {left}"
+        leftovers.no_nodes(made)
 
 
 @pytest.fixture(scope="session")

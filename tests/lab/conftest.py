@@ -13,8 +13,11 @@ from deploy.lab.cluster import LabCluster
 from deploy.lab.faults import Faults
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
+from tests import leftovers
 
 _HERE = Path(__file__).parent
+_OFFLOAD = _HERE / "offload"
+_shared: list[Lab] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +30,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(audit="RequestResponse"), number=10) as made:
+        _shared.append(made)
         yield made
+        _shared.remove(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_nodes_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail if a module leaves a Node in the lab that all share; what is in a folder may share one as well."""
+    yield
+    for made in _shared:
+        if _OFFLOAD not in request.path.parents:
+            leftovers.no_nodes(made)
 
 
 @pytest.fixture(scope="session")

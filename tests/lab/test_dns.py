@@ -112,7 +112,7 @@ def names(lab: Lab, dns: str) -> Iterator[Names]:
     node.unit.check_alive()
     for kubectl in consumer.values():
         kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
-    node.unit.stop()
+    node.remove()
     for name in (decoy.namespace, *(far for _, far in pairs.values())):
         there.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
     here_admin.run("delete", "node", NODE, "--wait=false")

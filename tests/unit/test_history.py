@@ -1,11 +1,13 @@
 """The history checker sees each violation that it is there for, and none where there is none."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.history import Entry, History, Json
+from tests.history import Entry, History, Json, read
 
 NODE, USER, REMOTE_USER = "vk", "system:node:vk", "isthmus:lab"
 
@@ -143,3 +145,15 @@ def test_a_pod_that_kwok_alone_removed_does_not_count() -> None:
     gone = entry(6, "delete", pod("s", 5, origin="o"), user="lab:kwok", request=NOW)
     found = history([BORN], [OFFLOADED, struck, again, wanted, gone])
     assert [life.uid for life in found.remotes_of("o")] == ["s"]
+
+
+def test_a_log_is_read_from_the_first_whole_line_on(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    stamps = {"requestReceivedTimestamp": "2026-01-01T00:00:00Z", "stageTimestamp": "2026-01-01T00:00:01Z"}
+    event = {"stage": "ResponseComplete", "user": {"username": "u"}, "verb": "get", **stamps}
+    first, second = (json.dumps({**event, "objectRef": {"name": name}}) + "\n" for name in ("a", "b"))
+    log.write_text(first + second + first[:9])
+    assert [entry.name for entry in read(log)] == ["a", "b"]
+    for offset in (1, len(first) - 1, len(first)):
+        assert [entry.name for entry in read(log, offset=offset)] == ["b"]
+    assert not list(read(log, offset=len(first) + 1))

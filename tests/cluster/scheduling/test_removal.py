@@ -105,6 +105,9 @@ def test_virtual_nodes_that_end_together_leave_neither_the_guard_nor_the_secret(
     assert not kubectl.exists("validatingadmissionpolicy", guard.NAME)
     for secret in ("shared", "own"):
         assert FINALIZER not in kubectl.get("secret", secret)["metadata"].get("finalizers", ())
+    # The API server looks for policies once a second: it may hold the namespace until then.
+    trial = ("delete", "namespace", kubectl.namespace, "--dry-run=server")
+    eventually(lambda: kubectl.result(*trial).returncode == 0, what="the namespace to be free", timeout=LONG)
 
 
 @pytest.fixture

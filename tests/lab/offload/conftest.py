@@ -7,7 +7,7 @@ import pytest
 
 from deploy import stack
 from deploy.lab.lab import Lab
-from tests import audit
+from tests import audit, leftovers
 from tests.history import History
 from tests.kubectl import Kubectl
 
@@ -21,7 +21,8 @@ def vnode(lab: Lab) -> Iterator[stack.VirtualNode]:
     node.wait_serving()
     yield node
     node.unit.check_alive()
-    node.unit.stop()
+    node.remove()
+    leftovers.no_nodes(lab)
 
 
 @pytest.fixture

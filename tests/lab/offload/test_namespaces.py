@@ -142,9 +142,8 @@ def fixed(lab: Lab, vnode: stack.VirtualNode) -> Iterator[tuple[Kubectl, Kubectl
         yield here, there
     finally:
         here.run("delete", "namespace", home, timeout=90)
-        node.unit.stop()
+        node.remove()
         there.run("delete", "namespace", away, "--wait=false")
-        here.run("delete", "node", NODE, "--wait=false")
 
 
 def small(name: str, cpu: str) -> m.Manifest:

@@ -29,8 +29,7 @@ def api_node(lab: Lab, vnode: stack.VirtualNode) -> Iterator[stack.VirtualNode]:
     node.wait_ready()
     node.wait_serving()
     yield node
-    node.unit.stop()
-    vnode.consumer.kubectl("delete", "node", NODE, "--wait=false")
+    node.remove()
 
 
 def on_api_node(name: str, *containers: m.Manifest, **fields: Any) -> m.Manifest:
