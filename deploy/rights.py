@@ -120,10 +120,10 @@ def _said(rule: Json) -> str:
 _HEAD = """# Rights
 
 What each credential may do, by the roles in `deploy/rbac` and `deploy/manager`. This page is made from them by
-`python -m deploy.rights`; `tests/cluster/identity/test_rights.py` compares it with what API servers say that the
-credentials can do. Admission policies confine that further: the provider's manager works in namespaces that it made for
-consumers and nowhere else (`deploy/policies/managed`), and consumers may not make everything of a kind
-(`deploy/policies/consumers`). `<id>` is the consumer's; nobody has a right in a place that is not named."""
+`python -m deploy.rights`; `tests/cluster/identity/test_rights.py` and `tests/lab/test_manager.py` compare it with what
+API servers say that the credentials can do. Admission policies confine that further: the provider's manager works in
+namespaces that it made for consumers and nowhere else (`deploy/policies/managed`), and consumers may not make all
+of a kind (`deploy/policies/consumers`). `<id>` is the consumer's; nobody has a right in a place that is not named."""
 
 
 def main(arguments: list[str]) -> int:

@@ -257,12 +257,14 @@ def start(
     options: Sequence[str] = (),
     consumer_server: str = "",
     provider_server: str = "",
+    provider_kubeconfig: Path | None = None,
     log_level: str = "info",
     source: Path = ROOT,
 ) -> VirtualNode:
     """Start a virtual kubelet on a host of its own. `*_server` puts a relay or proxy before an API server.
 
-    `source` is the folder of the program; another one than ours holds an earlier version.
+    `provider_kubeconfig` is one to use instead of that of `provider_user`; `source` is the folder of the program, where
+    another one than ours holds an earlier version.
     """
     host = lab.add_host(node, nodes=[node])
     consumer, remote = lab.consumer, lab.clusters[provider]
@@ -271,7 +273,7 @@ def start(
     own = consumer.client_kubeconfig(
         f"system:node:{node}", groups=["system:nodes"], path=files / "consumer.kubeconfig", server=consumer_server
     )
-    theirs = remote.client_kubeconfig(
+    theirs = provider_kubeconfig or remote.client_kubeconfig(
         provider_user(consumer_id), path=files / f"{provider}.kubeconfig", server=provider_server
     )
     argv = [

@@ -156,7 +156,7 @@ class Kubectl:
     def _environment(self) -> dict[str, str]:
         """Nothing of the caller's; what API servers serve is kept beside the kubeconfig, and goes with it."""
         cache = str(self.kubeconfig.with_name(f".{self.kubeconfig.name}.cache"))
-        return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "KUBECACHEDIR": cache, **self.env}
+        return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "KUBECACHEDIR": cache, "GOGC": "400", **self.env}
 
 
 def admin(cluster: LabCluster, namespace: str) -> Kubectl:

@@ -175,6 +175,7 @@ class Lab:
                 version=settings.version_of(name),
                 nodes=settings.nodes,
                 audit=settings.audit,
+                gc_percent=settings.gc_percent,
                 apps=settings.apps,
             )
         )

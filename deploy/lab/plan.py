@@ -31,6 +31,7 @@ class ClusterPlan:
     """Kubernetes version."""
     nodes: int
     audit: str
+    gc_percent: int
     apps: bool = False
 
     @property
@@ -91,7 +92,8 @@ class ClusterPlan:
         """A unit in the cluster's network and control group."""
         words = [str(part) for part in argv]
         below = f"{self.group}/{group or 'units'}"
-        return UnitSpec(name=name, argv=words, netns=self.site.netns, group=below, inside=inside)
+        env = {"GOGC": str(self.gc_percent)}
+        return UnitSpec(name=name, argv=words, netns=self.site.netns, group=below, env=env, inside=inside)
 
     def write(self, name: str, content: str) -> Path:
         """Write a configuration file into the cluster's folder."""

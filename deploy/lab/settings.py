@@ -38,6 +38,8 @@ class LabSettings:
     """LAB_PROVIDER_KUBERNETES: version of the providers, if it shall differ."""
     audit: str = "Metadata"
     """LAB_AUDIT: audit level of pods and what they refer to (never of Secrets and tokens)."""
+    gc_percent: int = 100
+    """LAB_GC_PERCENT: GOGC of the clusters' programs; 400 takes twice the memory and a fifth less CPU."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -65,6 +67,7 @@ class LabSettings:
             kubernetes=(env.get("LAB_KUBERNETES") or default.kubernetes).removeprefix("v"),
             provider_kubernetes=env.get("LAB_PROVIDER_KUBERNETES", "").removeprefix("v"),
             audit=env.get("LAB_AUDIT") or default.audit,
+            gc_percent=_number(env, "LAB_GC_PERCENT", default.gc_percent),
         )
 
     @classmethod

@@ -14,6 +14,8 @@ from deploy.lab import lab as labs
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
 
+_GC_PERCENT = 400
+"""Tests want the processors more than the memory."""
 _NAME = re.compile(r"test-(\d+)(-\d+)?")
 
 
@@ -22,7 +24,7 @@ def temporary(settings: LabSettings | None = None, *, number: int = 0) -> Iterat
     """A lab named after this process (`number` tells several apart); removed when the block ends, however it ends."""
     sweep()
     name = f"test-{os.getpid()}" + (f"-{number}" if number else "")
-    made = Lab.up(replace(settings or LabSettings(), name=name))
+    made = Lab.up(replace(settings or LabSettings(), name=name, gc_percent=_GC_PERCENT))
     try:
         yield made
     finally:

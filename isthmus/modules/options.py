@@ -38,7 +38,10 @@ class ManagerOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", forb
     ] = 6093
     # -- tenants
     advertise_server: Annotated[
-        str, Meta(description="URL of this cluster's API server as consumers reach it; empty: as the manager does")
+        str,
+        Meta(
+            description="URL of this cluster's API server as consumers reach it; empty: the manager's, unless in a pod"
+        ),
     ] = ""
     advertise_ca_file: Annotated[
         str, Meta(description="certificate authorities, PEM, of that URL; empty: those that the manager trusts")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from identity.provider.admission import Load, Tenancy
 from identity.provider.provider import TenantProvider, utc_now
@@ -89,9 +91,7 @@ async def _settings(parts: Parts) -> ProviderSettings:
             raise OptionsError(f"--advertise-ca-file {options.advertise_ca_file}: {error}") from error
     if authority is None:
         raise OptionsError("--advertise-ca-file: needed, for consumers pin the authority of this cluster")
-    server = options.advertise_server or access.server
-    if not server.startswith("https://"):
-        raise OptionsError(f"--advertise-server {server!r}: expected an https:// URL")
+    server = advertised(options.advertise_server, seen=access.server, inside=os.environ.get("KUBERNETES_SERVICE_HOST"))
     return ProviderSettings(
         server=server,
         ca=authority.decode(),
@@ -99,6 +99,20 @@ async def _settings(parts: Parts) -> ProviderSettings:
         manager=f"system:serviceaccount:{options.namespace}:isthmus-manager",
         slice_overcommit=Quantity(round(options.slice_overcommit * 10**9)),
     )
+
+
+def advertised(asked: str, *, seen: str, inside: str | None) -> str:
+    """The URL for consumers. Raises `OptionsError` if there is none: no other cluster reaches a Service's address.
+
+    `seen` is the URL that we use, `inside` the API server's address for pods.
+    """
+    server = asked or seen
+    if not server.startswith("https://"):
+        raise OptionsError(f"--advertise-server {server!r}: expected an https:// URL")
+    if not asked and inside and urlsplit(server).hostname == inside:
+        text = f"{server}, which this pod uses, is an address inside this cluster"
+        raise OptionsError(f"--advertise-server: needed, the URL at which consumers reach this API server; {text}")
+    return server
 
 
 async def cluster_id(client: Client) -> str:

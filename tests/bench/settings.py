@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "streams")
+PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "streams")
 
 
 class SettingsError(ValueError):
@@ -40,6 +40,8 @@ class BenchSettings:
     """BENCH_NODES: virtual nodes of one provider."""
     namespaces: int = 100
     """BENCH_NAMESPACES: namespaces that are offloaded to them."""
+    peers: tuple[int, ...] = (1, 10, 50)
+    """BENCH_PEERS: consumers that peer with one provider at once."""
     megabytes: int = 100
     """BENCH_MB: size of what is streamed."""
 
@@ -50,10 +52,9 @@ class BenchSettings:
         wanted = [part.strip() for part in env.get("BENCH_PARTS", "").split(",") if part.strip()] or list(PARTS)
         if unknown := set(wanted) - set(PARTS):
             raise SettingsError(f"BENCH_PARTS: {', '.join(sorted(unknown))}: known are {', '.join(PARTS)}")
-        counts = env.get("BENCH_N", "").replace(",", " ").split()
         return cls(
             parts=tuple(part for part in PARTS if part in wanted),
-            counts=tuple(_positive("BENCH_N", text) for text in counts) or default.counts,
+            counts=_numbers(env, "BENCH_N") or default.counts,
             rounds=_number(env, "BENCH_ROUNDS", default.rounds),
             pods=_number(env, "BENCH_PODS", default.pods),
             concurrency=_number(env, "BENCH_CONCURRENCY", default.concurrency),
@@ -64,12 +65,17 @@ class BenchSettings:
             load_seconds=_number(env, "BENCH_LOAD_SECONDS", default.load_seconds),
             nodes=_number(env, "BENCH_NODES", default.nodes),
             namespaces=_number(env, "BENCH_NAMESPACES", default.namespaces),
+            peers=_numbers(env, "BENCH_PEERS") or default.peers,
             megabytes=_number(env, "BENCH_MB", default.megabytes),
         )
 
 
 def _number(env: Mapping[str, str], key: str, default: int) -> int:
     return _positive(key, text) if (text := env.get(key, "")) else default
+
+
+def _numbers(env: Mapping[str, str], key: str) -> tuple[int, ...]:
+    return tuple(_positive(key, text) for text in env.get(key, "").replace(",", " ").split())
 
 
 def _positive(key: str, text: str) -> int:

@@ -3,6 +3,8 @@
 The manifests put a manager at each side, an Identity and a Tenant make them peers, a VirtualNode runs an application.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -145,3 +147,46 @@ def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back
     there.run("delete", "tenant", CONSUMER_ID, timeout=120)
     assert not [one["metadata"]["name"] for one in own.list("secrets") if "provider" in one["metadata"]["name"]]
     assert not there.exists("namespace", f"isthmus-{CONSUMER_ID}")
+
+
+def invitation(lab: Lab) -> str:
+    """What the provider's administrator has printed for the consumer's."""
+    command = [
+        *(sys.executable, "-m", "isthmus", "peer", "invite", f"--kubeconfig={lab.provider.admin_kubeconfig}"),
+        *(f"--consumer-id={CONSUMER_ID}", "--resource=cpu=1", "--resource=pods=3", "--slice-class=default"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
+
+
+@pytest.mark.timeout(600)
+def test_by_an_invitation_and_a_slice_with_its_own_node_to_a_pod_and_back(
+    own: Kubectl, shop: Kubectl, there: Kubectl, lab: Lab
+) -> None:
+    own.run("apply", "-f", "-", stdin=invitation(lab))
+    own.run("wait", READY, _MINUTES, "identity/provider", timeout=190)
+    some = {"cpu": "500m", "memory": "256Mi", "pods": "5"}
+    spec = {"identity": "provider", "resources": some, "virtualNode": {"labels": {"tier": "gold"}}}
+    kind = {"apiVersion": "authentication.isthmus.dev/v1alpha1", "kind": "ResourceSlice"}
+    own.apply({**kind, "metadata": {"name": "managed"}, "spec": spec})
+    own.run("wait", "--for=condition=Granted", _MINUTES, "slice/managed", timeout=190)
+    assert own.get("slice", "managed")["status"]["granted"] == {**some, "pods": "3"}
+    own.run("wait", READY, _MINUTES, "virtualnode/managed", timeout=190)
+    node = own.get("node", "managed")
+    assert node["metadata"]["labels"]["tier"] == "gold"
+    assert (node["status"]["allocatable"]["cpu"], node["status"]["allocatable"]["pods"]) == ("500m", "3")
+    shop.run("wait", READY, _MINUTES, "namespaceoffloading/offloading", timeout=190)
+    shop.apply(on_node("Deployment", "web"))
+    shop.run("rollout", "status", "deployment/web", _MINUTES, timeout=190)
+    name = shop.list("pods", "--selector=app=web")[0]["metadata"]["name"]
+    assert admin(lab.provider, "rented").get("pod", name)["status"]["phase"] == "Running"
+    assert "Usage" in shop.run("exec", name, "--", "/agnhost", "help")
+
+    own.run("delete", "slice", "managed", timeout=180)
+    assert not own.exists("virtualnode", "managed")
+    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    own.run("delete", "identity", "provider", timeout=60)
+    there.run("delete", "tenant", CONSUMER_ID, timeout=120)
+    for gone in ("rented", f"isthmus-{CONSUMER_ID}"):
+        assert not there.exists("namespace", gone)
+    left = {one["metadata"]["name"] for one in own.list("secrets")}
+    assert not {name for name in left if "provider" in name and not name.startswith("invitation")}

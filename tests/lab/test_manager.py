@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from deploy import stack
+from deploy import rights, stack
 from deploy.lab import isthmus_image
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from tests import manifests as m
+from tests.abilities import can
 from tests.kubectl import Kubectl, admin, eventually, ready
 from tests.lab.uninstall import uninstall
 
@@ -32,6 +33,13 @@ def virtual_node(name: str, **spec: Any) -> dict[str, Any]:
             **spec,
         },
     }
+
+
+def identity() -> dict[str, Any]:
+    """A peer whose kubeconfig somebody else made, in the Secret `provider`."""
+    spec = {"method": "Kubeconfig", "secret": {"name": "provider"}}
+    kind = {"apiVersion": "authentication.isthmus.dev/v1alpha1", "kind": "Identity"}
+    return {**kind, "metadata": {"name": "provider"}, "spec": spec}
 
 
 def offloading(**spec: Any) -> dict[str, Any]:
@@ -58,6 +66,8 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
             kubectl.run("apply", "--server-side", "-k", MANIFESTS)
         kubectl.run("create", "secret", "generic", "provider", f"--from-file={file}")
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=130)
+        kubectl.apply(identity())
+        kubectl.run("wait", READY, _MINUTES, "identity/provider", timeout=130)
         yield kubectl
     finally:
         uninstall(kubectl, MANIFESTS)
@@ -81,6 +91,13 @@ def told(virtual: dict[str, Any], reason: str, part: str) -> bool:
     return any(c["reason"] == reason and part in c["message"] for c in virtual["status"]["conditions"])
 
 
+def compare_rights(kubectl: Kubectl, user: str, who: str, *places: str) -> None:
+    """What a user may do in kubectl's namespace is what docs/rights.md says of these places."""
+    common = can(kubectl, "--as=system:serviceaccount:default:nobody") | can(kubectl, "--as=nobody")
+    wanted = set[rights.Right]().union(*(rights.of("consumer", who, place) for place in places))
+    assert can(kubectl, f"--as={user}") - common == wanted - common, (user, kubectl.namespace)
+
+
 def deployment(node: str) -> dict[str, Any]:
     made = m.workload("Deployment", "web", replicas=2)
     made["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
@@ -98,7 +115,8 @@ def budget(**spec: Any) -> dict[str, Any]:
 
 @pytest.mark.timeout(500)
 def test_a_virtual_node_is_declared_used_changed_and_removed(own: Kubectl, shop: Kubectl, lab: Lab) -> None:
-    own.apply(virtual_node("one", labels={"tier": "gold"}))
+    given = own.get("identity", "provider")["status"]["kubeconfigSecret"]
+    own.apply(virtual_node("one", kubeconfigSecret={"name": given}, labels={"tier": "gold"}))
     own.run("wait", READY, _MINUTES, "virtualnode/one", timeout=130)
     shop.apply(deployment("one"))
     eventually(lambda: len([p for p in shop.list("pods") if ready(p)]) == 2, what="two pods", timeout=90)
@@ -135,6 +153,21 @@ def test_a_virtual_node_is_declared_used_changed_and_removed(own: Kubectl, shop:
         "get", "namespaces", f"--selector=offloading.isthmus.dev/consumer={CONSUMER_ID}", "-o", "name"
     )
     assert all(p["status"]["phase"] == "Pending" for p in shop.list("pods")), "their nodeSelector allows no other node"
+
+
+def test_a20_managers_and_virtual_kubelets_can_do_what_the_page_says_and_nothing_else(
+    own: Kubectl, shop: Kubectl, lab: Lab
+) -> None:
+    own.apply(virtual_node("three"))
+    shop.wait_for("rolebinding", "isthmus-kinds", lambda it: it["subjects"], timeout=60)
+    manager, kubelet = "system:serviceaccount:isthmus:isthmus-manager", "system:node:three"
+    other = admin(lab.consumer, "kube-system")
+    compare_rights(own, manager, "manager", rights.CLUSTER, rights.OWN)
+    compare_rights(other, manager, "manager", rights.CLUSTER)
+    compare_rights(shop, kubelet, rights.KUBELET, rights.CLUSTER, "offloaded namespaces")
+    for elsewhere in (own, other):
+        compare_rights(elsewhere, kubelet, rights.KUBELET, rights.CLUSTER)
+    own.run("delete", "virtualnode", "three", timeout=120)
 
 
 def test_what_is_wrong_with_a_virtual_node_is_said(own: Kubectl) -> None:

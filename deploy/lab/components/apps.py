@@ -78,7 +78,7 @@ def ingress(plan: ClusterPlan, *, token: str) -> UnitSpec:
         # There is no load balancer before it that has to notice its end first.
         "-wait-for-healthcheck-interval=0s",
     )
-    return replace(spec, env={"SSL_CERT_FILE": str(plan.pki / "ca.crt")})
+    return replace(spec, env={**spec.env, "SSL_CERT_FILE": str(plan.pki / "ca.crt")})
 
 
 def token_request(plan: ClusterPlan) -> tuple[str, Manifest]:

@@ -39,15 +39,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=2), number=15) as made:
-        for cluster in (made.provider, made.consumer):
-            stack.lend(cluster)
-        own = Kubectl(made.provider.plan.binaries / "kubectl", made.provider.admin_kubeconfig, "isthmus")
-        own.run("create", "namespace", "isthmus")
-        leases = ("--resource=leases.coordination.k8s.io", "--verb=get,create,update")
-        own.run("create", "role", "isthmus-manager", *leases)
-        own.run("create", "rolebinding", "isthmus-manager", "--role=isthmus-manager", f"--user={stack.MANAGER_USER}")
+        lend(made.provider)
+        stack.lend(made.consumer)
         stack.borrow(made.consumer)
         yield made
+
+
+def lend(provider: LabCluster) -> None:
+    """Make a cluster ready for the manager of a provider."""
+    stack.lend(provider)
+    own = Kubectl(provider.plan.binaries / "kubectl", provider.admin_kubeconfig, "isthmus")
+    own.run("create", "namespace", "isthmus")
+    leases = ("--resource=leases.coordination.k8s.io", "--verb=get,create,update")
+    own.run("create", "role", "isthmus-manager", *leases)
+    own.run("create", "rolebinding", "isthmus-manager", "--role=isthmus-manager", f"--user={stack.MANAGER_USER}")
 
 
 def start_manager(

@@ -16,6 +16,7 @@ from identity.consumer.access import Place, Proof
 from identity.consumer.remote import connect
 from kube.client import Client
 from kube.errors import ApiError
+from tests.abilities import can
 from tests.cluster.identity.conftest import LONG, Peering
 from tests.cluster.identity.guests import Guest
 from tests.cluster.identity.test_tenancy import entered
@@ -23,18 +24,6 @@ from tests.kubectl import Kubectl, eventually
 
 Json = dict[str, Any]
 TENANTS = 20
-
-
-def can(kubectl: Kubectl) -> set[rights.Right]:
-    """All that a credential may do in its namespace (SelfSubjectRulesReview)."""
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": kubectl.namespace},
-    }
-    text = kubectl.run("create", "--validate=false", "-o", "json", "-f", "-", stdin=json.dumps(review))
-    status = json.loads(text)["status"]
-    return rights.rights([*status["resourceRules"], *status["nonResourceRules"]])
 
 
 def nobody(cluster: LabCluster, folder: Path) -> Kubectl:

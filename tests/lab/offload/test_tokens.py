@@ -69,7 +69,7 @@ def test_without_api_access_a_pod_has_no_token(consumer: Kubectl, provider: Kube
     )
 
 
-def test_with_api_access_the_mounted_token_works_at_the_consumers_api_server(
+def test_a34_with_api_access_the_mounted_token_works_at_the_consumers_api_server(
     consumer: Kubectl, provider: Kubectl, api_node: stack.VirtualNode
 ) -> None:
     consumer.run("create", "serviceaccount", "reader")
