@@ -17,11 +17,10 @@ def size(cluster: LabCluster) -> int:
 
 
 def entries(cluster: LabCluster, namespace: str, *, offset: int) -> list[Entry]:
-    """What was done from a byte offset on until now in an existing namespace, and to Nodes."""
+    """What was done from a byte offset on until now in a namespace, and to Nodes."""
     mark = uuid.uuid4().hex
     body = {"metadata": {"annotations": {"test.isthmus.dev/mark": mark}}}
-    path = f"/api/v1/namespaces/{namespace}"
-    cluster.api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+    cluster.api.request("PATCH", "/api/v1/namespaces/default", body=body, content_type="application/merge-patch+json")
     wait_until(
         lambda: mark in _text_from(cluster.audit_log, offset), what="the audit log", timeout=_PATIENCE, every=0.05
     )

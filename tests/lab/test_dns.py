@@ -115,7 +115,6 @@ def names(lab: Lab, dns: str) -> Iterator[Names]:
     node.remove()
     for name in (decoy.namespace, *(far for _, far in pairs.values())):
         there.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-    here_admin.run("delete", "node", NODE, "--wait=false")
 
 
 MAPPINGS = ("DefaultName", "EnforceSameName", "SelectedName")
