@@ -18,30 +18,19 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from kube.client import Client
-from kube.objects import Metadata, Object
-from kube.podresources import Amounts, pod_amounts
+from kube.podresources import Amounts
 from kube.quantities import ZERO, Quantity, QuantityError
 from kube.reflector import Reflector
-from kube.resources import NODES, PODS
-from kube.store import Change, Key
+from kube.resources import NODES
 from vk.node.objects import Node
 from vk.node.signals import Notifier
+from vk.node.uses import Use, Uses
 
 LARGEST_ANNOTATION = "offloading.isthmus.dev/largest-node"
 """On the Node: what the freest of the provider's nodes has free, as a JSON object."""
 SETTLE_SECONDS = 2.0
-_RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 _KEEPS_AWAY = ("NoSchedule", "NoExecute")
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What one pod takes, and where."""
-
-    node: str
-    amounts: Amounts
-    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +53,37 @@ def counts(node: Node, *, selected: bool) -> bool:
     return selected or not any(taint.effect in _KEEPS_AWAY for taint in node.spec.taints)
 
 
-def free(nodes: Iterable[Node], uses: Iterable[Use], *, selected: bool) -> Free:
-    """Count. A resource that a node does not name it does not have."""
+def free(nodes: Iterable[Node], uses: Iterable[Use], *, own: str, selected: bool) -> Free:
+    """Count; `own` is the owner that we are. A resource that a node does not name it does not have."""
     left = {node.metadata.name: allocatable(node) for node in nodes if counts(node, selected=selected)}
     offered = {name: dict(amounts) for name, amounts in left.items()}
     for use in uses:
         if use.node not in left:
             continue
-        _take(left[use.node], use.amounts)
-        if not use.ours:
-            _take(offered[use.node], use.amounts)
-    total: Amounts = {}
-    for amounts in offered.values():
-        for name, amount in amounts.items():
-            total[name] = total.get(name, ZERO) + amount
-    return Free(total, max(left.values(), key=_size, default={}))
+        take(left[use.node], use.amounts)
+        if use.owner != own:
+            take(offered[use.node], use.amounts)
+    return Free(total(offered.values()), max(left.values(), key=_size, default={}))
 
 
 def _size(amounts: Mapping[str, Quantity]) -> tuple[Quantity, Quantity]:
     return amounts.get("cpu", ZERO), amounts.get("memory", ZERO)
 
 
-def _take(amounts: Amounts, used: Mapping[str, Quantity]) -> None:
+def take(amounts: Amounts, used: Mapping[str, Quantity]) -> None:
+    """Take off, down to nothing, what is there."""
     for name, amount in used.items():
         if name in amounts:
             amounts[name] = max(ZERO, amounts[name] - amount)
+
+
+def total(some: Iterable[Mapping[str, Quantity]]) -> Amounts:
+    """Add up."""
+    sums: Amounts = {}
+    for amounts in some:
+        for name, amount in amounts.items():
+            sums[name] = sums.get(name, ZERO) + amount
+    return sums
 
 
 def allocatable(node: Node) -> Amounts:
@@ -117,10 +112,9 @@ class Inventory:
     ) -> None:
         self.changed = Notifier()
         self._selected = bool(node_selector)
-        self._own = own_label
+        self._own = own_label[1]
         self._limit = dict(limit)
         self._offer = offer
-        self._uses: dict[Key, Use] = {}
         self._free: Free | None = None
         self._dirty = asyncio.Event()
         self._gauge = Gauge(
@@ -134,15 +128,7 @@ class Inventory:
             on_change=lambda _change: self._dirty.set(),
             registry=registry,
         )
-        self._pods: Reflector[Object] = Reflector(
-            client,
-            PODS,
-            decode=Object,
-            field_selector=_RUNNING,
-            kept=_bare,
-            on_change=self._observe,
-            registry=registry,
-        )
+        self._uses = Uses(client, owner_label=own_label[0], on_change=self._dirty.set, registry=registry)
 
     @property
     def resources(self) -> dict[str, str] | None:
@@ -167,28 +153,12 @@ class Inventory:
         """Watch nodes and pods forever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._nodes.run(), name="inventory-nodes")
-            group.create_task(self._pods.run(), name="inventory-pods")
+            group.create_task(self._uses.pods.run(), name="inventory-pods")
             group.create_task(self._follow(), name="inventory")
-
-    def _observe(self, change: Change[Object]) -> None:
-        self._uses.pop(change.key, None)
-        if change.new is not None and (use := self._use(change.new)) is not None:
-            self._uses[change.key] = use
-        self._dirty.set()
-
-    def _use(self, pod: Object) -> Use | None:
-        try:
-            spec = msgspec.json.decode(pod.spec)
-            node = spec.get("nodeName")
-            amounts = pod_amounts(spec, kind="requests")
-        except (msgspec.DecodeError, QuantityError, AttributeError, TypeError):
-            return None
-        amounts["pods"] = Quantity.of(1)
-        return Use(node, amounts, pod.metadata.labels.get(self._own[0]) == self._own[1]) if node else None
 
     async def _follow(self) -> None:
         await self._nodes.synced.wait()
-        await self._pods.synced.wait()
+        await self._uses.pods.synced.wait()
         while True:
             self._dirty.clear()
             self._compute()
@@ -196,7 +166,7 @@ class Inventory:
             await asyncio.sleep(SETTLE_SECONDS)
 
     def _compute(self) -> None:
-        found = free(self._nodes.store.values(), self._uses.values(), selected=self._selected)
+        found = free(self._nodes.store.values(), self._uses.values(), own=self._own, selected=self._selected)
         if found == self._free:
             return
         self._free = found
@@ -204,13 +174,3 @@ class Inventory:
             self._gauge.labels(name).set(float(amount.nanos) / 1e9)
         _log.info("inventory", largest={name: str(amount) for name, amount in found.largest.items()})
         self.changed.notify()
-
-
-def _bare(pod: Object) -> Object:
-    """Only what tells one version of a pod from another: what it uses is counted as it comes."""
-    full = pod.metadata
-    return Object(
-        metadata=Metadata(
-            name=full.name, namespace=full.namespace, uid=full.uid, resource_version=full.resource_version
-        )
-    )

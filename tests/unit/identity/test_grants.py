@@ -13,8 +13,8 @@ from identity.provider import grants
 from identity.provider.grants import Amounts, Promise, Stock
 from isthmus.stock import count
 from kube.quantities import ZERO, Quantity
-from vk.node.inventory import Use
 from vk.node.objects import Node
+from vk.node.uses import Use
 
 ONCE = Quantity.of(1)
 
@@ -124,8 +124,8 @@ def test_others_pods_are_taken_off_their_node_and_tenants_are_told_apart() -> No
         for n in ("n1", "n2")
     ]
 
-    def use(node: str, cpu: int, consumer: str = "") -> tuple[Use, str]:
-        return Use(node, {**some(cpu=cpu, pods=1)}, ours=False), consumer
+    def use(node: str, cpu: int, consumer: str = "") -> Use:
+        return Use(node, {**some(cpu=cpu, pods=1)}, consumer)
 
     found = count(nodes, [use("n1", 1), use("n2", 2, "a"), use("n2", 1, "b"), use("elsewhere", 9)])
     assert grants.texts(found.offered) == {"cpu": "7", "pods": "19"}
