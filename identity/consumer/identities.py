@@ -31,6 +31,7 @@ from identity.keys import PrivateKey
 from identity.problems import PendingError, RefusedError, plain
 from identity.requests import Party
 from identity.sealing import unseal
+from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
@@ -80,6 +81,7 @@ class Identities:
         self._recorder = recorder
         self._now = now
         self._check_leading = check_leading
+        self._own = Own(client, IDENTITIES, decode=Identity, check_leading=check_leading)
         self._keyring = Keyring(client, namespace=settings.namespace)
         self._party = Party(consumer_id=settings.consumer_id, cluster_id=settings.cluster_id)
 
@@ -92,7 +94,9 @@ class Identities:
         if identity.metadata.deletion_timestamp:
             return await self._remove(identity)
         if names.IDENTITY_FINALIZER not in identity.metadata.finalizers:
-            claimed = await self._set_finalizers(identity, (*identity.metadata.finalizers, names.IDENTITY_FINALIZER))
+            claimed = await self._own.set_finalizers(
+                identity, (*identity.metadata.finalizers, names.IDENTITY_FINALIZER)
+            )
             if claimed is None:
                 return None
             identity = claimed
@@ -284,7 +288,7 @@ class Identities:
         self._check_leading()
         await self._keyring.remove(identity.metadata.name)
         kept = tuple(f for f in identity.metadata.finalizers if f != names.IDENTITY_FINALIZER)
-        await self._set_finalizers(identity, kept)
+        await self._own.set_finalizers(identity, kept)
         log.info("identity removed", identity=identity.metadata.name)
         return None
 
@@ -297,18 +301,6 @@ class Identities:
         return sorted(using + [v.metadata.name for v in nodes.items if v.spec.kubeconfig_secret.name == secret])
 
     # -- requests
-
-    async def _set_finalizers(self, identity: Identity, finalizers: tuple[str, ...]) -> Identity | None:
-        """Set them in the very state that we know; None if the object is gone."""
-        meta = identity.metadata
-        body = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": list(finalizers)}}
-        self._check_leading()
-        try:
-            return await self._client.patch(IDENTITIES, body, name=meta.name, decode=Identity)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
 
     async def _say(self, identity: Identity, status: IdentityStatus, outcome: Outcome) -> None:
         """Write the status if it says something new."""
@@ -335,21 +327,8 @@ class Identities:
         if before is None or before.reason != outcome.reason:
             log.info("identity", identity=meta.name, ready=outcome.ready, reason=outcome.reason)
             self._event(identity, outcome)
-        body = {
-            "apiVersion": IDENTITIES.api_version,
-            "kind": IDENTITIES.kind,
-            # In the very state that we know: with a cache that is behind we would make another request.
-            "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
-            "status": msgspec.to_builtins(wanted),
-        }
-        self._check_leading()
-        try:
-            await self._client.apply(
-                IDENTITIES, body, name=meta.name, subresource="status", field_manager=names.FIELD_MANAGER
-            )
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+        # In the very state that we know: with a cache that is behind we would make another request.
+        await self._own.say(identity, wanted, unchanged=True)
 
     def _event(self, identity: Identity, outcome: Outcome) -> None:
         meta = identity.metadata

@@ -26,6 +26,7 @@ from identity.consumer.nodes import Nodes
 from identity.consumer.remote import connect
 from identity.consumer.settings import ConsumerSettings
 from identity.problems import RefusedError, plain
+from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
@@ -68,13 +69,13 @@ class Slices:
         now: Callable[[], datetime],
         check_leading: Callable[[], None],
     ) -> None:
-        self._client = client
         self._settings = settings
         self._slices = slices
         self._identities = identities
         self._now = now
         self._check_leading = check_leading
         self._keyring = Keyring(client, namespace=settings.namespace)
+        self._own = Own(client, RESOURCE_SLICES, decode=ResourceSlice, check_leading=check_leading)
         self._nodes = Nodes(client, check_leading=check_leading)
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -86,7 +87,7 @@ class Slices:
         if one.metadata.deletion_timestamp:
             return await self._remove(one)
         if names.SLICE_FINALIZER not in one.metadata.finalizers:
-            claimed = await self._set_finalizers(one, (*one.metadata.finalizers, names.SLICE_FINALIZER))
+            claimed = await self._own.set_finalizers(one, (*one.metadata.finalizers, names.SLICE_FINALIZER))
             if claimed is None:
                 return None
             one = claimed
@@ -254,7 +255,7 @@ class Slices:
                 advice = f"to go without the provider set the annotation {names.FORCE_ANNOTATION}=true"
                 await self._tell_removal(one, f"the copy at the provider cannot be removed: {error}; {advice}")
                 return Result(requeue_after=PENDING_SECONDS)
-        await self._set_finalizers(one, tuple(f for f in one.metadata.finalizers if f != names.SLICE_FINALIZER))
+        await self._own.set_finalizers(one, tuple(f for f in one.metadata.finalizers if f != names.SLICE_FINALIZER))
         log.info("slice removed", slice=one.metadata.name)
         return None
 
@@ -273,39 +274,7 @@ class Slices:
         said, before = condition(status.conditions, GRANTED), condition(one.status.conditions, GRANTED)
         if said is not None and (before is None or before.reason != said.reason):
             log.info("slice", slice=meta.name, identity=one.spec.identity, reason=said.reason, granted=status.granted)
-        body = {
-            "apiVersion": RESOURCE_SLICES.api_version,
-            "kind": RESOURCE_SLICES.kind,
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "status": msgspec.to_builtins(status),
-        }
-        self._check_leading()
-        try:
-            await self._client.apply(
-                RESOURCE_SLICES,
-                body,
-                name=meta.name,
-                namespace=meta.namespace,
-                subresource="status",
-                field_manager=names.FIELD_MANAGER,
-            )
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
-
-    async def _set_finalizers(self, one: ResourceSlice, finalizers: tuple[str, ...]) -> ResourceSlice | None:
-        """Set them in the very state that we know; None if the object is gone."""
-        meta = one.metadata
-        body = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": list(finalizers)}}
-        self._check_leading()
-        try:
-            return await self._client.patch(
-                RESOURCE_SLICES, body, name=meta.name, namespace=meta.namespace, decode=ResourceSlice
-            )
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        await self._own.say(one, status)
 
 
 async def _read(client: Client, space: str, name: str) -> ResourceSlice | None:

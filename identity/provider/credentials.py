@@ -22,9 +22,9 @@ from identity.provider.issuing import Credential, Issuer
 from identity.provider.settings import ProviderSettings
 from identity.provider.writing import Writer
 from identity.requests import Party
+from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
-from kube.errors import ApiError
 from kube.store import Key, Store
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,7 @@ class Credentials:
         self._tenants = tenants
         self._now = now
         self._check_leading = check_leading
+        self._own = Own(client, CREDENTIAL_REQUESTS, decode=CredentialRequest, check_leading=check_leading)
         self._writer = Writer(client, check_leading=check_leading)
         self._issuer = Issuer(client, check_leading=check_leading)
 
@@ -171,22 +172,4 @@ class Credentials:
             return
         meta = asked.metadata
         log.info("credential request", tenant=meta.namespace, request=meta.name, reason=reason, message=message)
-        body = {
-            "apiVersion": CREDENTIAL_REQUESTS.api_version,
-            "kind": CREDENTIAL_REQUESTS.kind,
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "status": msgspec.to_builtins(wanted),
-        }
-        self._check_leading()
-        try:
-            await self._client.apply(
-                CREDENTIAL_REQUESTS,
-                body,
-                name=meta.name,
-                namespace=meta.namespace,
-                subresource="status",
-                field_manager=names.FIELD_MANAGER,
-            )
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+        await self._own.say(asked, wanted)

@@ -26,9 +26,9 @@ from identity.problems import RefusedError
 from identity.provider import grants
 from identity.provider.grants import Amounts, Inventory, Promise
 from identity.provider.settings import ProviderSettings
+from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
-from kube.errors import ApiError
 from kube.events import EventRecorder
 from kube.objects import ObjectReference, revision
 from kube.quantities import ZERO, QuantityError
@@ -72,7 +72,6 @@ class Slices:
         now: Callable[[], datetime],
         check_leading: Callable[[], None],
     ) -> None:
-        self._client = client
         self._settings = settings
         self._slices = slices
         self._tenants = tenants
@@ -81,6 +80,7 @@ class Slices:
         self._recorder = recorder
         self._now = now
         self._check_leading = check_leading
+        self._own = Own(client, RESOURCE_SLICES, decode=ResourceSlice, check_leading=check_leading)
         self._written: dict[Key, ResourceSlice] = {}
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -235,26 +235,9 @@ class Slices:
         if wanted == status:
             return
         self._tell(one, made, wanted)
-        body = {
-            "apiVersion": RESOURCE_SLICES.api_version,
-            "kind": RESOURCE_SLICES.kind,
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "status": msgspec.to_builtins(msgspec.structs.replace(wanted, decision=None)),
-        }
-        self._check_leading()
-        try:
-            self._written[meta.key] = await self._client.apply(
-                RESOURCE_SLICES,
-                body,
-                name=meta.name,
-                namespace=meta.namespace,
-                subresource="status",
-                field_manager=names.FIELD_MANAGER,
-                decode=ResourceSlice,
-            )
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+        written = await self._own.say(one, msgspec.structs.replace(wanted, decision=None))
+        if written is not None:
+            self._written[meta.key] = written
         if answer.amounts != _held(status):
             self._wake_waiting()
 

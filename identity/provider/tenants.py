@@ -27,9 +27,9 @@ from identity.provider.removal import Removal
 from identity.provider.settings import ProviderSettings
 from identity.provider.writing import Writer
 from identity.requests import Csr, Party
+from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
-from kube.errors import ApiError
 from kube.events import EventRecorder
 from kube.objects import ObjectReference
 from kube.resources import CONFIG_MAPS, NAMESPACES, Resource
@@ -77,6 +77,7 @@ class Tenants:
         self._recorder = recorder
         self._now = now
         self._check_leading = check_leading
+        self._own = Own(client, TENANTS, decode=Tenant, check_leading=check_leading)
         self._writer = Writer(client, check_leading=check_leading)
         self._issuer = Issuer(client, check_leading=check_leading)
         self._removal = Removal(client, self._writer)
@@ -91,7 +92,7 @@ class Tenants:
         if tenant.metadata.deletion_timestamp:
             return await self._remove(tenant)
         if names.FINALIZER not in tenant.metadata.finalizers:
-            claimed = await self._set_finalizers(tenant, (*tenant.metadata.finalizers, names.FINALIZER))
+            claimed = await self._own.set_finalizers(tenant, (*tenant.metadata.finalizers, names.FINALIZER))
             if claimed is None:
                 return None
             tenant = claimed
@@ -283,23 +284,11 @@ class Tenants:
         if left:
             await self._say(tenant, tenant.status, Said(False, "Removing", left))
             return Result(requeue_after=WAIT_SECONDS)
-        await self._set_finalizers(tenant, tuple(f for f in tenant.metadata.finalizers if f != names.FINALIZER))
+        await self._own.set_finalizers(tenant, tuple(f for f in tenant.metadata.finalizers if f != names.FINALIZER))
         log.info("tenant removed", tenant=tenant.consumer_id)
         return None
 
     # -- requests
-
-    async def _set_finalizers(self, tenant: Tenant, finalizers: tuple[str, ...]) -> Tenant | None:
-        """Set them in the very state that we know; None if the object is gone."""
-        meta = tenant.metadata
-        body = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": list(finalizers)}}
-        self._check_leading()
-        try:
-            return await self._client.patch(TENANTS, body, name=meta.name, decode=Tenant)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
 
     async def _record(self, tenant: Tenant, status: TenantStatus) -> Tenant:
         """Write what is to be remembered; 409 if somebody was faster, and then all is looked at again."""
@@ -329,17 +318,7 @@ class Tenants:
 
     async def _write(self, tenant: Tenant, status: TenantStatus) -> Tenant:
         """Write the status, if the Tenant is still as it was seen."""
-        meta = tenant.metadata
-        body = {
-            "apiVersion": TENANTS.api_version,
-            "kind": TENANTS.kind,
-            "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
-            "status": msgspec.to_builtins(status),
-        }
-        self._check_leading()
-        return await self._client.apply(
-            TENANTS, body, name=meta.name, subresource="status", field_manager=names.FIELD_MANAGER, decode=Tenant
-        )
+        return await self._own.write(tenant, status, unchanged=True)
 
     def _event(self, tenant: Tenant, reason: str, message: str, *, warning: bool = False) -> None:
         meta = tenant.metadata
