@@ -103,6 +103,23 @@ class Client:
         request = self._request("GET", path, verb="get", resource=resource, timeout=timeout)
         return await self._object(request, resource, subresource=subresource, decode=decode)
 
+    async def find(
+        self,
+        resource: Resource,
+        *,
+        name: str,
+        namespace: str | None = None,
+        decode: type[T] = _AS_DICT,
+        timeout: float = 30.0,
+    ) -> T | None:
+        """`get`, and None if there is no such object."""
+        try:
+            return await self.get(resource, name=name, namespace=namespace, decode=decode, timeout=timeout)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
     async def list(
         self,
         resource: Resource,

@@ -88,12 +88,7 @@ class DirectRemotes:
 
     async def find(self, key: Key) -> Object | None:
         """See `Remotes`."""
-        try:
-            return await self._provider.get(PODS, namespace=key[0], name=key[1], decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._provider.find(PODS, namespace=key[0], name=key[1], decode=Object)
 
     async def create(self, body: Mapping[str, Any], *, on_warning: Callable[[str], None]) -> Object:
         """See `Remotes`."""

@@ -113,12 +113,7 @@ class Keyring:
         return made
 
     async def _read(self, name: str) -> Secret | None:
-        try:
-            return await self._client.get(SECRETS, name=name, namespace=self._namespace, decode=Secret)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(SECRETS, name=name, namespace=self._namespace, decode=Secret)
 
     async def _write(
         self, name: str, identity: str, data: dict[str, bytes | None], *, annotations: dict[str, str] | None = None

@@ -86,12 +86,7 @@ class Nodes:
         return listing.items[0].metadata.name if listing.items else ""
 
     async def _read(self, node: str) -> VirtualNode | None:
-        try:
-            return await self._client.get(VIRTUAL_NODES, name=node, decode=VirtualNode)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(VIRTUAL_NODES, name=node, decode=VirtualNode)
 
 
 def _agrees(found: VirtualNode, wanted: Json) -> bool:

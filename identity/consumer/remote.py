@@ -123,14 +123,9 @@ class Remote:
         await self._discard(f"invitation-{key.digest()[:20]}")
 
     async def _find(self, name: str) -> CredentialRequest | None:
-        try:
-            return await self._client.get(
-                CREDENTIAL_REQUESTS, name=name, namespace=self._namespace, decode=CredentialRequest
-            )
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(
+            CREDENTIAL_REQUESTS, name=name, namespace=self._namespace, decode=CredentialRequest
+        )
 
     async def _request(self, name: str, user: str, *, key: PrivateKey, pending: PrivateKey) -> CredentialRequest:
         found = await self._find(name)

@@ -278,12 +278,7 @@ class Slices:
 
 
 async def _read(client: Client, space: str, name: str) -> ResourceSlice | None:
-    try:
-        return await client.get(RESOURCE_SLICES, name=name, namespace=space, decode=ResourceSlice)
-    except ApiError as error:
-        if error.not_found:
-            return None
-        raise
+    return await client.find(RESOURCE_SLICES, name=name, namespace=space, decode=ResourceSlice)
 
 
 async def _delete(client: Client, found: ResourceSlice) -> None:

@@ -22,13 +22,7 @@ class Writer:
 
     async def read(self, resource: Resource, name: str, namespace: str | None = None) -> Json | None:
         """An object, None if it is not there."""
-        try:
-            found: Json = await self._client.get(resource, name=name, namespace=namespace)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return found
+        return await self._client.find(resource, name=name, namespace=namespace)
 
     async def apply(self, resource: Resource, body: Json) -> None:
         """Server-side apply of what we say of it."""

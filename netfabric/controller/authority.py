@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import structlog
 
 from kube.client import Client
-from kube.errors import ApiError
 from kube.objects import Secret
 from kube.pki import Pair
 from kube.resources import SECRETS
@@ -100,12 +99,7 @@ class Authority:
         return wanted
 
     async def _read(self, namespace: str, name: str) -> Secret | None:
-        try:
-            return await self._client.get(SECRETS, namespace=namespace, name=name, decode=Secret)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(SECRETS, namespace=namespace, name=name, decode=Secret)
 
     async def _write(self, namespace: str, name: str, kept: Secret | None, data: Mapping[str, bytes]) -> None:
         """Create or replace what was read; a conflict is raised and tried again: somebody else led for a moment."""

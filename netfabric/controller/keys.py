@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from api.networking.peering import NetworkPeering
 from kube.client import Client
-from kube.errors import ApiError
 from kube.objects import Secret
 from kube.resources import SECRETS
 from netfabric.plan.model import Problem
@@ -145,12 +144,7 @@ class Keys:
         return Problem("KeyInvalid", f"{where}: entry {ENTRY} is no WireGuard key; `wg genkey` makes one")
 
     async def _read(self, name: str) -> Secret | None:
-        try:
-            return await self._client.get(SECRETS, namespace=self._namespace, name=name, decode=Secret)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(SECRETS, namespace=self._namespace, name=name, decode=Secret)
 
     async def _make(self, name: str, peering: NetworkPeering, *, instead: str = "") -> KeyPair:
         """Create, or replace the one of resourceVersion `instead`: a conflict raises, and all is read the next time."""

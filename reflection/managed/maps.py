@@ -159,12 +159,7 @@ class MapNamespaces:
         return next(named, None)
 
     async def _find(self, origin: str) -> NamespaceMap | None:
-        try:
-            return await self._provider.get(NAMESPACE_MAPS, namespace=self._tenant, name=origin, decode=NamespaceMap)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._provider.find(NAMESPACE_MAPS, namespace=self._tenant, name=origin, decode=NamespaceMap)
 
     async def _create(self, origin: str, remote: str) -> None:
         body = {

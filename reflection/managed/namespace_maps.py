@@ -196,21 +196,10 @@ class NamespaceMaps:
     # -- requests
 
     async def _namespace(self, name: str) -> Object | None:
-        try:
-            return await self._client.get(NAMESPACES, name=name, decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(NAMESPACES, name=name, decode=Object)
 
     async def _read(self, resource: Resource, name: str, *, namespace: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = await self._client.get(resource, name=name, namespace=namespace)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return found
+        return await self._client.find(resource, name=name, namespace=namespace)
 
     async def _set_finalizers(self, asked: NamespaceMap, finalizers: list[str]) -> NamespaceMap | None:
         """Set them in the very state that we know; None if the object is gone."""

@@ -171,12 +171,7 @@ class ShadowPods:
         return await self._set_finalizers(shadow, [*meta.finalizers, SHADOW_FINALIZER])
 
     async def _read(self, key: Key) -> ShadowPod | None:
-        try:
-            return await self._client.get(SHADOW_PODS, namespace=key[0], name=key[1], decode=ShadowPod)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(SHADOW_PODS, namespace=key[0], name=key[1], decode=ShadowPod)
 
     def _may_have_run(self, key: Key, shadow: ShadowPod, asked: Json) -> bool:
         """Whether an earlier pod may have run that may not run twice; its end was not seen, against its finalizer."""
@@ -372,12 +367,7 @@ class ShadowPods:
 
     async def _ask(self, key: Key) -> Object | None:
         """The pod of this name as the API server has it now."""
-        try:
-            return await self._client.get(PODS, namespace=key[0], name=key[1], decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(PODS, namespace=key[0], name=key[1], decode=Object)
 
     async def _set_finalizers(self, shadow: ShadowPod, finalizers: list[str]) -> ShadowPod | None:
         """Set them in the very state that we know; None if that is not the state any more."""

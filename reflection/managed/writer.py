@@ -51,12 +51,7 @@ class ShadowRemotes:
 
     async def find(self, key: Key) -> Object | None:
         """See `Remotes`."""
-        try:
-            return await self._provider.get(SHADOW_PODS, namespace=key[0], name=key[1], decode=Object)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._provider.find(SHADOW_PODS, namespace=key[0], name=key[1], decode=Object)
 
     async def create(self, body: Mapping[str, Any], *, on_warning: Callable[[str], None]) -> Object:
         """See `Remotes`."""

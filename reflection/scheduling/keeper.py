@@ -175,14 +175,9 @@ class Keeper:
         return max(rest.total_seconds(), self._settings.settle / 4)
 
     async def _read(self) -> Secret | None:
-        try:
-            return await self._client.get(
-                SECRETS, namespace=self._settings.namespace, name=self._settings.secret, decode=Secret
-            )
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(
+            SECRETS, namespace=self._settings.namespace, name=self._settings.secret, decode=Secret
+        )
 
     async def _write(self, kept: Secret | None, material: Material) -> None:
         """Create or replace; a conflict is raised and tried again: somebody else led for a moment."""

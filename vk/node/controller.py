@@ -226,12 +226,7 @@ class NodeController:
         return 0.0
 
     async def _find(self) -> Node | None:
-        try:
-            return await self._client.get(NODES, name=self._settings.name, decode=Node)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(NODES, name=self._settings.name, decode=Node)
 
     async def _create(self, desired: forge.Desired) -> Node:
         body = forge.new_node(self._settings, desired, now=rfc3339(self._clock.now()))

@@ -102,14 +102,9 @@ class Identities:
         return self._authority() or self._settings.ca
 
     async def _read(self, node: VirtualNode) -> Secret | None:
-        try:
-            return await self._client.get(
-                SECRETS, name=object_name(node.metadata.name), namespace=self._settings.namespace, decode=Secret
-            )
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        return await self._client.find(
+            SECRETS, name=object_name(node.metadata.name), namespace=self._settings.namespace, decode=Secret
+        )
 
     async def _renew(self, node: VirtualNode, secret: Secret | None) -> Identity:
         """Ask with a key that outlives us, so that a restart finds the same request again."""

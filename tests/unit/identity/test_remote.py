@@ -13,7 +13,6 @@ from api.authentication.credential_request import CredentialRequest
 from identity.consumer.remote import Remote
 from identity.keys import PrivateKey
 from identity.problems import PendingError, RefusedError
-from kube.errors import ApiError
 
 USER = "isthmus:shop:0123456789abcdef"
 KEY, PENDING = PrivateKey.generate(), PrivateKey.generate()
@@ -36,10 +35,8 @@ class Provider:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    async def get(self, _resource: Any, *, name: str, **_: Any) -> CredentialRequest:
-        if name not in self.asked:
-            raise ApiError(status=404, reason="NotFound")
-        return msgspec.convert(self.asked[name], CredentialRequest)
+    async def find(self, _resource: Any, *, name: str, **_: Any) -> CredentialRequest | None:
+        return msgspec.convert(self.asked[name], CredentialRequest) if name in self.asked else None
 
     async def create(self, _resource: Any, body: Any, **_: Any) -> CredentialRequest:
         self.asked[body["metadata"]["name"]] = body

@@ -36,11 +36,10 @@ class Cluster:
     now: datetime = BEGAN
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
-    async def get(self, resource: Resource, *, name: str, decode: Any = dict, **_where: Any) -> Any:
-        if resource is SECRETS:
-            if not self.secret:
-                raise ApiError(status=404)
-            return msgspec.convert({"metadata": {"name": name}, "data": self.secret}, Secret)
+    async def find(self, _resource: Resource, *, name: str, **_where: Any) -> Secret | None:
+        return msgspec.convert({"metadata": {"name": name}, "data": self.secret}, Secret) if self.secret else None
+
+    async def get(self, _resource: Resource, *, name: str, decode: Any = dict, **_where: Any) -> Any:
         if name not in self.requests:
             raise ApiError(status=404)
         return msgspec.convert(self.requests[name], decode) if decode is Csr else self.requests[name]
