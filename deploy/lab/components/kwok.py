@@ -11,7 +11,7 @@ from deploy.lab.plan import ClusterPlan
 from deploy.lab.process import UnitSpec
 
 ANNOTATION = "kwok.x-k8s.io/node"
-HOLD_ANNOTATION = "lab.isthmus.dev/hold"
+HOLD_ANNOTATION = "lab.example.com/hold"
 """A pod with this annotation gets no status from kwok, so a test writes it; it is still removed when deleted."""
 
 _POD_READY = """

@@ -1,15 +1,31 @@
 """A lab with real kubelets and isthmus between its clusters, shared by all tests of this folder."""
 
+import subprocess
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from deploy import stack
 from deploy.lab.lab import Lab
 from tests import audit, leftovers
+from tests import manifests as m
 from tests.history import History
-from tests.kubectl import Kubectl
+from tests.kubectl import Kubectl, admin, ready
+
+SILENCE = 300
+_HERE = Path(__file__).parent
+_LAST = _HERE / "test_silence.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What began with the folder's first test ends with its last."""
+    last = [item for item in items if item.path == _LAST]
+    others = [item for item in items if item.path != _LAST]
+    after = max((number for number, item in enumerate(others, start=1) if _HERE in item.path.parents), default=0)
+    items[:] = [*others[:after], *last, *others[after:]]
 
 
 @pytest.fixture(scope="package")
@@ -23,6 +39,31 @@ def vnode(lab: Lab) -> Iterator[stack.VirtualNode]:
     node.unit.check_alive()
     node.remove()
     leftovers.no_nodes(lab)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Somebody follows the log of a pod that says nothing for a long time."""
+
+    follower: "subprocess.Popen[bytes]"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def silence(vnode: stack.VirtualNode) -> Iterator[Silence]:
+    """Begun before the folder's first test, so that five minutes of waiting are spent beside the others."""
+    kubectl = admin(vnode.consumer, f"silence-{uuid.uuid4().hex[:8]}")
+    kubectl.run("create", "namespace", kubectl.namespace)
+    kubectl.wait_for("serviceaccount", "default")
+    script = f"echo before; sleep {SILENCE}; echo after"
+    kubectl.create(m.pod("silent", m.shell("main", script), restartPolicy="Never"))
+    kubectl.wait_for("pod", "silent", ready)
+    follower = kubectl.popen("logs", "-f", "silent", stdout=subprocess.PIPE)
+    try:
+        yield Silence(follower)
+    finally:
+        follower.kill()
+        follower.communicate()
+        kubectl.run("delete", "namespace", kubectl.namespace, timeout=120)
 
 
 @pytest.fixture

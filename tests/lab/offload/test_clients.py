@@ -1,4 +1,4 @@
-"""Clients other than kubectl, long silence, and what must never be written down."""
+"""Clients other than kubectl, and what must never be written down."""
 
 import base64
 import socket
@@ -10,7 +10,6 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-import pytest
 from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from kubernetes.stream import stream
@@ -19,7 +18,6 @@ from deploy import stack
 from tests import manifests as m
 from tests.kubectl import Kubectl, eventually, phase, ready
 
-SILENCE = 300
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -27,16 +25,6 @@ WEBSOCKET = {
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
 }
-
-
-@pytest.mark.timeout(480)
-def test_logs_follow_through_five_minutes_of_silence(consumer: Kubectl) -> None:
-    script = f"echo before; sleep {SILENCE}; echo after"
-    consumer.create(m.pod("silent", m.shell("main", script), restartPolicy="Never"))
-    consumer.wait_for("pod", "silent", ready)
-    done = consumer.result("logs", "-f", "silent", timeout=SILENCE + 60)
-    assert done.stdout == b"before\nafter\n"
-    assert done.returncode == 0
 
 
 def test_the_python_clients_websocket_stream(consumer: Kubectl) -> None:
