@@ -74,7 +74,13 @@ class Kubectl:
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Standard output as text; KubectlError if it failed."""
-        done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
+        try:
+            done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
+        except subprocess.TimeoutExpired:
+            if arguments[0] != "delete":
+                raise
+            found = self.result("get", *arguments[1:3], "-o", "yaml").stdout.decode(errors="replace")
+            raise KubectlError(f"kubectl {' '.join(arguments)}: not within {timeout} s; it is\n{found}") from None
         if done.returncode != 0:
             found = self._conditions(arguments[-1]) if arguments[0] == "wait" else ""
             said = done.stderr.decode(errors="replace").strip()

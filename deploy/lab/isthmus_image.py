@@ -96,7 +96,6 @@ def _finish(root: Path) -> None:
 
 def _write_code(target: Path) -> None:
     setup = userland.project()
-    version = setup["metadata"]["version"]
     with tarfile.open(target, "w") as tar:
         for pattern in setup["options.packages.find"]["include"].split():
             folder = paths.ROOT / pattern.removesuffix("*")
@@ -104,8 +103,8 @@ def _write_code(target: Path) -> None:
                 name = f"{_CODE}/{file.relative_to(paths.ROOT)}"
                 add(tar, name, file.read_bytes())
                 _add_compiled(tar, file, name)
-        metadata = f"Metadata-Version: 2.1\nName: isthmus\nVersion: {version}\n"
-        add(tar, f"{_CODE}/isthmus-{version}.dist-info/METADATA", metadata.encode())
+        name, metadata = userland.package_metadata()
+        add(tar, f"{_CODE}/{name}", metadata)
 
 
 def _add_compiled(tar: tarfile.TarFile, source: Path, name: str) -> None:

@@ -37,7 +37,7 @@ class LabSettings:
     provider_kubernetes: str = ""
     """LAB_PROVIDER_KUBERNETES: version of the providers, if it shall differ."""
     audit: str = "Metadata"
-    """LAB_AUDIT: audit level of pods and what they refer to (never of Secrets and tokens)."""
+    """LAB_AUDIT: audit level of writes, but for Secrets and tokens."""
     gc_percent: int = 100
     """LAB_GC_PERCENT: GOGC of the clusters' programs; 400 takes twice the memory and a fifth less CPU."""
 

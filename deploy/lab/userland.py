@@ -41,6 +41,13 @@ def requirements() -> list[str]:
     return project()["options"]["install_requires"].split()
 
 
+def package_metadata() -> tuple[str, bytes]:
+    """Name and content of the file by which Python knows the version of code that only lies in a folder."""
+    version = project()["metadata"]["version"]
+    text = f"Metadata-Version: 2.1\nName: isthmus\nVersion: {version}\n"
+    return f"isthmus-{version}.dist-info/METADATA", text.encode()
+
+
 def download_debian(packages: Sequence[str], *, folder: Path) -> list[Path]:
     """The packages' files, fetched into `folder`; needs apt's own sources only."""
     folder.mkdir(parents=True)

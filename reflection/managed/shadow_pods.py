@@ -95,6 +95,8 @@ class ShadowPods:
         self._check_leading()
         shadow = self._shadows.get(key)
         pod = self._ledger.remote(key, self._pods, key)
+        if self._ledger.is_overdue(key):  # it may have come and gone while no watch was there to tell
+            pod = self._ledger[key].assumed = await self._ask(key)
         if pod is not None and (shadow is None or forging.made_for(pod.metadata) != shadow.metadata.uid):
             await self._bereaved(key, pod)
             return Result(requeue_after=BLOCKED_RETRY) if shadow is not None else None
@@ -107,7 +109,7 @@ class ShadowPods:
             if pod is not None:
                 await self._release(pod)
             return None
-        if pod is None or self._ledger.is_overdue(key):
+        if pod is None:
             return await self._start(key, shadow)
         return await self._keep(key, shadow, pod)
 

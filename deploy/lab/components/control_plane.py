@@ -12,6 +12,7 @@ from deploy.lab.process import UnitSpec
 ETCD_METRICS_PORT = 2381
 # etcd serves this cluster's API server only, over its namespace's own loopback.
 _ETCD = "http://127.0.0.1:2379"
+_READS = ["get", "list", "watch"]
 _NEVER_AUDITED: list[dict[str, Any]] = [
     {"level": "None", "nonResourceURLs": ["/*"]},
     {"level": "None", "resources": [{"group": "coordination.k8s.io"}, {"group": "events.k8s.io"}]},
@@ -47,10 +48,11 @@ def etcd(plan: ClusterPlan) -> UnitSpec:
 
 
 def audit_policy(level: str) -> dict[str, Any]:
-    """What the API server records: `level` for all but leases and events (nothing) and secret bodies (metadata)."""
+    """What the API server records: `level` of writes; of reads and secret bodies that they were; nothing of events."""
     rules: list[dict[str, Any]] = [{"level": "None"}]
     if level != "None":
-        rules = [*_NEVER_AUDITED, {"level": "Metadata", "resources": _SECRET_BODIES}, {"level": level}]
+        only_that = ({"level": "Metadata", "resources": _SECRET_BODIES}, {"level": "Metadata", "verbs": _READS})
+        rules = [*_NEVER_AUDITED, *only_that, {"level": level}]
     return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
 
 

@@ -100,6 +100,9 @@ def checkout(command: Sequence[str], target: Path) -> None:
             if (source := paths.ROOT / name).is_file():
                 (code / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, code / name)
+        name, metadata = userland.package_metadata()
+        (code / name).parent.mkdir()
+        (code / name).write_bytes(metadata)
         program = root / "usr/bin/isthmus"
         program.parent.mkdir(parents=True)
         program.write_text(f'#!/bin/sh\nexec python{PYTHON} -m isthmus "$@"\n')

@@ -3,6 +3,8 @@
 serve PORT              TCP and UDP echo on all addresses of both families
 tcp HOST PORT BYTES     send and get back so many bytes; prints them; one number more is the port to send from
 udp HOST PORT BYTES     one datagram there and back; prints its size, and by whom the server was called
+sctp-serve PORT         SCTP echo
+sctp HOST PORT BYTES    the same as tcp
 peer HOST PORT          prints the source address that the server sees
 stream HOST PORT        numbers there and back, every 20 ms, until SIGTERM; then prints JSON:
                         count, longest gap in seconds, error
@@ -68,6 +70,24 @@ def _there_and_back(connection: socket.socket, size: int) -> None:
     sys.stdout.write(f"{size}\n")
 
 
+def sctp_serve(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as server:
+        server.bind(("0.0.0.0", port))
+        server.listen()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=_serve_tcp, args=(connection,), daemon=True).start()
+
+
+def sctp(host: str, port: int, size: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as connection:
+        connection.settimeout(10)
+        connection.connect((host, port))
+        _there_and_back(connection, size)
+
+
 def udp(host: str, port: int, size: int) -> None:
     sys.stdout.write(f"{len(_ask(host, port, bytes(size)))}\n")
 
@@ -122,4 +142,5 @@ if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     numbers = [int(word) if word.isdigit() else word for word in rest]
     verbs = {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream}
+    verbs |= {"sctp": sctp, "sctp-serve": sctp_serve}
     verbs[verb](*numbers)  # type: ignore[operator]
