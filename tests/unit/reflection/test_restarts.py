@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from kube.errors import from_response
 from kube.objects import Metadata, Object
 from kube.store import MutableStore
 from reflection.forge import names
@@ -61,7 +60,7 @@ class World:
         async def nothing(*_: object, **__: object) -> str:
             return NAMESPACE
 
-        provider: Any = SimpleNamespace(create=self._create, get=self._get)
+        provider: Any = SimpleNamespace(create=self._create, find=self._find)
         parts: Any = {
             "remotes": DirectRemotes(provider),
             "pods": self.pods,
@@ -83,8 +82,8 @@ class World:
         self.created.append(body)
         return pod("r2", "7", policy=self.policy, status={}, namespace=NAMESPACE)
 
-    async def _get(self, *_: object, **__: object) -> Object:
-        raise from_response(404, headers={}, body=b'{"kind":"Status","reason":"NotFound","code":404}', request="GET")
+    async def _find(self, *_: object, **__: object) -> None:
+        return None
 
     async def _status(self, key: tuple[str, str], _origin: Object, before: Json, wanted: Json) -> bool:
         if before["status"].get("phase") == wanted["phase"]:
