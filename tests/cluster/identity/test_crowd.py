@@ -126,9 +126,9 @@ async def test_a20_a26_twenty_tenants_side_by_side_reach_and_take_nothing_of_eac
     await each(crowd, ask)
 
     def answered() -> list[Json]:
-        slices = [it for it in peering.provider.list("slices", "--all-namespaces") if it["metadata"]["name"] == "mine"]
-        reasons = [condition(it, "Granted").get("reason") for it in slices]
-        return slices if len(slices) == TENANTS and not {None, "Pending", "InventoryUnknown"} & {*reasons} else []
+        slices = [it for it in peering.provider.list("slice", "--all-namespaces") if it["metadata"]["name"] == "mine"]
+        reasons = [c["reason"] for it in slices for c in it.get("status", {}).get("conditions", ())]
+        return slices if len(reasons) == TENANTS and not {"Pending", "InventoryUnknown"} & {*reasons} else []
 
     slices = await asyncio.to_thread(eventually, answered, what="all to be answered", timeout=LONG)
     assert {it["metadata"]["namespace"] for it in slices} == {guest.space for guest in guests}
