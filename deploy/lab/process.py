@@ -195,9 +195,13 @@ def _text(path: Path) -> str:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """(state, start time) of a process by proc(5); ("X", 0) if there is none."""
+    """(state, start time) of a process by proc(5); ("X", 0) if there is none.
+
+    One whose first thread is a zombie has ended only when that is its last: until then it keeps its sockets ("D").
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "X", 0
-    return fields[0], int(fields[19])
+    state, threads = fields[0], int(fields[17])
+    return "D" if state == "Z" and threads > 1 else state, int(fields[19])
