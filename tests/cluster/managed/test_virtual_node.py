@@ -82,7 +82,8 @@ def shop(lab: Lab, node: stack.VirtualNode) -> Iterator[Shop]:
     yield Shop(here, there, node)
     here.run("delete", "namespace", here.namespace, timeout=LONG)
     eventually(lambda: not there.exists("namespace", there.namespace), what="the provider's namespace", timeout=LONG)
-    assert not replace(there, namespace=f"isthmus-{SHOP_ID}").list("namespacemaps")
+    desk = replace(there, namespace=f"isthmus-{SHOP_ID}")
+    eventually(lambda: not desk.list("namespacemaps"), what="its NamespaceMap to go", timeout=LONG)
 
 
 def test_a_pod_runs_by_way_of_a_shadow_pod_and_ends_with_its_grace(shop: Shop, lab: Lab) -> None:

@@ -113,7 +113,7 @@ async def settings(client: Client, lab_gateway: str) -> AsyncIterator[WebhookSet
 def manager_kubeconfig(with_kinds: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user with the manager's rights for this, and no others."""
     kubectl = admin(with_kinds, "isthmus")
-    kubectl.run("create", "namespace", "isthmus")
+    kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/base/namespace.yaml"))
     kubectl.run("apply", "--server-side", "-f", str(ROOT / "deploy/manager/consumer/scheduling.yaml"))
     kubectl.apply(binding("isthmus-manager-scheduling", MANAGER))
     kubectl.run("create", "rolebinding", "test", "--role=isthmus-manager-scheduling", f"--user={MANAGER}")
