@@ -124,6 +124,35 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     priority_classes: Annotated[
         tuple[Name, ...], Meta(description="PriorityClasses are those that the consumer's pods may name.")
     ] = ()
+    priority_level: Annotated[
+        Name | None,
+        Meta(
+            description="PriorityLevel is the PriorityLevelConfiguration that the consumer's requests go through, made "
+            "by the administrator to say how many are served at a time and may wait; absent, the one of all tenants, "
+            "isthmus-tenants."
+        ),
+    ] = None
+    storage_classes: Annotated[
+        tuple[Name, ...] | None,
+        Meta(
+            description="StorageClasses are those that the consumer's claims may name, the cluster's default among "
+            "them; absent, any; empty, the consumer has no volumes."
+        ),
+    ] = None
+    ingress_classes: Annotated[
+        tuple[Name, ...] | None,
+        Meta(
+            description="IngressClasses are those that the consumer's Ingresses may name; absent, any; empty, it has "
+            "no Ingresses."
+        ),
+    ] = None
+    load_balancer_classes: Annotated[
+        tuple[Name, ...] | None,
+        Meta(
+            description="LoadBalancerClasses are those that the consumer's Services of type LoadBalancer may name, as "
+            "spec.loadBalancerClass; absent, any; empty, it has no load balancers."
+        ),
+    ] = None
 
 
 class TenantStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -54,7 +54,7 @@ class Inviting:
         user = names.account_user(names.tenant_namespace(tenant.consumer_id), account)
         await self._writer.bind(rights.invited_binding(tenant, user))
         flow = rights.flow_schema(tenant, user=user, join=user)
-        await self._writer.ensure(FLOW_SCHEMAS, flow, same=lambda it: it["spec"]["rules"][0]["subjects"])
+        await self._writer.ensure(FLOW_SCHEMAS, flow, same=rights.flow_shown)
         return account
 
     async def close(self, tenant: Tenant) -> bool:

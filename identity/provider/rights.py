@@ -105,7 +105,7 @@ def flow_name(consumer_id: str) -> str:
 
 
 def flow_schema(tenant: Tenant, *, user: str, join: str) -> Json:
-    """The tenant's requests as a flow of their own in the tenants' priority level (API Priority and Fairness).
+    """The tenant's requests as a flow of their own in the tenants' priority level, or in one that the Tenant names.
 
     They wait for one another, and nobody else's wait for them (abuse test A29).
     """
@@ -114,7 +114,7 @@ def flow_schema(tenant: Tenant, *, user: str, join: str) -> Json:
         "kind": "FlowSchema",
         "metadata": {"name": flow_name(tenant.consumer_id), "labels": names.labels(tenant.consumer_id)},
         "spec": {
-            "priorityLevelConfiguration": {"name": PRIORITY_LEVEL},
+            "priorityLevelConfiguration": {"name": tenant.spec.priority_level or PRIORITY_LEVEL},
             "matchingPrecedence": 800,  # before the flow schema of service accounts, which is at 9000
             "rules": [
                 {
@@ -133,6 +133,12 @@ def flow_schema(tenant: Tenant, *, user: str, join: str) -> Json:
             ],
         },
     }
+
+
+def flow_shown(flow: Json) -> object:
+    """What tells two states of a flow apart."""
+    spec = flow["spec"]
+    return spec["priorityLevelConfiguration"], spec["rules"][0]["subjects"]
 
 
 def _flow_subject(user: str) -> Json:

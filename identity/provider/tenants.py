@@ -214,7 +214,7 @@ class Tenants:
         info = rights.info(tenant, self._settings, user=user)
         await self._writer.ensure(CONFIG_MAPS, info, same=lambda it: it.get("data"))
         flow = rights.flow_schema(tenant, user=user, join=join)
-        await self._writer.ensure(FLOW_SCHEMAS, flow, same=lambda it: it["spec"]["rules"][0]["subjects"])
+        await self._writer.ensure(FLOW_SCHEMAS, flow, same=rights.flow_shown)
 
     def _join_user(self, tenant: Tenant) -> str:
         key = tenant.status.key

@@ -93,6 +93,57 @@ def made(kind: str, *, labels: Json | None = None, finalizers: list[str] | None 
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **body}
 
 
+def claim(storage_class: str) -> Json:
+    resources = {"requests": {"storage": "1Gi"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": storage_class}
+    return made("PersistentVolumeClaim", spec=spec)
+
+
+def ingress(ingress_class: str) -> Json:
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    spec = {"ingressClassName": ingress_class, "rules": [{"host": "a.example", "http": {"paths": [path]}}]}
+    return {**made("Ingress", spec=spec), "apiVersion": "networking.k8s.io/v1"}
+
+
+def balancer(balancer_class: str, **fields: Any) -> Json:
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}], **fields}
+    return made("Service", spec={**spec, "loadBalancerClass": balancer_class} if balancer_class else spec)
+
+
+def test_classes_of_volumes_ingresses_and_load_balancers_are_those_of_the_tenant(peering: Peering) -> None:
+    classes = {"storageClasses": ["fast"], "ingressClasses": ["public"], "loadBalancerClasses": []}
+    own = entered(peering, **classes)
+
+    def said(manifest: Json) -> str:
+        done = own.result("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest).encode())
+        return done.stderr.decode()
+
+    text = "spec.storageClassName: slow is not for consumer shop, which may use: fast (Tenant, spec.storageClasses)"
+    eventually(lambda: text in said(claim("slow")), what="the policies", timeout=LONG)
+    assert said(claim("fast")) == ""
+    assert "public is not" not in said(ingress("public"))
+    assert "spec.ingressClassName: inside is not for consumer shop" in said(ingress("inside"))
+    assert "of no class is not for consumer shop, which may use: none" in said(balancer(""))
+    assert "example.com/x is not for consumer shop" in said(balancer("example.com/x"))
+    assert said(balancer("", type="ClusterIP")) == ""
+
+    peering.provider.run("patch", "tenant", "shop", "--type=merge", "-p", '{"spec":{"storageClasses":null}}')
+    eventually(lambda: said(claim("slow")) == "", what="any class to do", timeout=LONG)
+
+
+def test_the_requests_of_a_tenant_go_through_the_priority_level_that_it_names(peering: Peering) -> None:
+    entered(peering)
+
+    def level(name: str) -> bool:
+        flow = peering.provider.get("flowschema", "isthmus-tenant-shop")
+        return bool(flow["spec"]["priorityLevelConfiguration"]["name"] == name)
+
+    assert level("isthmus-tenants")
+    peering.provider.run("patch", "tenant", "shop", "--type=merge", "-p", '{"spec":{"priorityLevel":"workload-low"}}')
+    eventually(lambda: level("workload-low"), what="the flow to change its level", timeout=LONG)
+
+
 @pytest.mark.parametrize("credential", ["Certificate", "Token"])
 def test_a22_a24_a27_the_policies_for_consumers_hold_whatever_the_credential(peering: Peering, credential: str) -> None:
     own = entered(peering, credential=credential)
