@@ -39,7 +39,7 @@ class LabSettings:
     audit: str = "Metadata"
     """LAB_AUDIT: audit level of writes, but for Secrets and tokens."""
     gc_percent: int = 100
-    """LAB_GC_PERCENT: GOGC of the clusters' programs; 400 takes twice the memory and a fifth less CPU."""
+    """LAB_GC_PERCENT: GOGC of the clusters' programs; more is more memory and less collecting."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -93,6 +93,9 @@ def made(kind: str, *, labels: Json | None = None, finalizers: list[str] | None 
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **body}
 
 
+INGRESS_CLASS = "kubernetes.io/ingress.class"
+
+
 def claim(storage_class: str) -> Json:
     resources = {"requests": {"storage": "1Gi"}}
     spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": storage_class}
@@ -102,7 +105,8 @@ def claim(storage_class: str) -> Json:
 def ingress(ingress_class: str) -> Json:
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     path = {"path": "/", "pathType": "Prefix", "backend": backend}
-    spec = {"ingressClassName": ingress_class, "rules": [{"host": "a.example", "http": {"paths": [path]}}]}
+    spec: Json = {"rules": [{"host": "a.example", "http": {"paths": [path]}}]}
+    spec |= {"ingressClassName": ingress_class} if ingress_class else {}
     return {**made("Ingress", spec=spec), "apiVersion": "networking.k8s.io/v1"}
 
 
@@ -122,6 +126,9 @@ def test_classes_of_volumes_ingresses_and_load_balancers_are_those_of_the_tenant
     text = "spec.storageClassName: slow is not for consumer shop, which may use: fast (Tenant, spec.storageClasses)"
     eventually(lambda: text in said(claim("slow")), what="the policies", timeout=LONG)
     assert said(claim("fast")) == ""
+    for manifest, key in ((claim("fast"), "volume.beta.kubernetes.io/storage-class"), (ingress(""), INGRESS_CLASS)):
+        manifest["metadata"]["annotations"] = {key: "hidden"}
+        assert "hidden is not for consumer shop" in said(manifest)
     assert "public is not" not in said(ingress("public"))
     assert "spec.ingressClassName: inside is not for consumer shop" in said(ingress("inside"))
     assert "of no class is not for consumer shop, which may use: none" in said(balancer(""))
