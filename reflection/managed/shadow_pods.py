@@ -96,7 +96,9 @@ class ShadowPods:
         shadow = self._shadows.get(key)
         pod = self._ledger.remote(key, self._pods, key)
         if self._ledger.is_overdue(key):  # it may have come and gone while no watch was there to tell
-            pod = self._ledger[key].assumed = await self._ask(key)
+            found = await self._ask(key)
+            ours = found is not None and forging.made_for(found.metadata)
+            pod = self._ledger[key].assumed = found if ours else None
         if pod is not None and (shadow is None or forging.made_for(pod.metadata) != shadow.metadata.uid):
             await self._bereaved(key, pod)
             return Result(requeue_after=BLOCKED_RETRY) if shadow is not None else None
