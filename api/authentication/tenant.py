@@ -129,7 +129,8 @@ class TenantSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
         Meta(
             description="PriorityLevel is the PriorityLevelConfiguration that the consumer's requests go through, made "
             "by the administrator to say how many are served at a time and may wait; absent, the one of all tenants, "
-            "isthmus-tenants."
+            "isthmus-tenants. One that is not there (condition Dangling of the FlowSchema isthmus-tenant-<id>) "
+            "leaves the requests among those of everybody."
         ),
     ] = None
     storage_classes: Annotated[
