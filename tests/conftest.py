@@ -1,17 +1,24 @@
-"""What holds for every test: an asynchronous one leaves no task behind; what shares a lab is run by one process."""
+"""What holds for every test: an asynchronous one leaves no task behind; what shares a lab is run by one process.
+
+One that fails is reported with what isthmus's programs in its lab wrote.
+"""
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import programs
+
 _GRACE = 0.5
 _WHOLE = ("tests/cluster/", "tests/lab/application/")
 """Below these, folders have labs of their own."""
+_LOGS = pytest.StashKey[dict[Path, int]]()
 
 
 @pytest_asyncio.fixture
@@ -37,6 +44,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "no_tasks_left")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember how far the programs' logs go."""
+    item.stash[_LOGS] = programs.sizes()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what they wrote since, if the test failed."""
+    report = yield
+    if report.failed:
+        for program, text in programs.written_since(item.stash.get(_LOGS, {})):
+            report.sections.append((f"written by {program}", text))
+    return report
 
 
 class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

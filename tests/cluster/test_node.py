@@ -287,6 +287,7 @@ async def test_capacity_follows_the_providers_quota(start: Start, lab: Lab, tmp_
     api = lab.provider.api
     kubectl = lab.provider.kubectl
     await asyncio.to_thread(kubectl, "create", "namespace", namespace)
+    await asyncio.to_thread(lab.provider.wait_service_account, namespace)
     await asyncio.to_thread(
         kubectl, "-n", namespace, "create", "quota", "q", "--hard=requests.cpu=6,limits.memory=4Gi,pods=20"
     )

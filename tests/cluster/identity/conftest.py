@@ -15,7 +15,6 @@ import pytest
 from deploy import stack
 from deploy.lab import testing
 from deploy.lab.cluster import LabCluster
-from deploy.lab.errors import LabError
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from deploy.lab.process import Unit
@@ -58,14 +57,14 @@ def lend(provider: LabCluster) -> None:
 def start_manager(
     lab: Lab, cluster: LabCluster, name: str, *modules: str, options: tuple[str, ...] = (), server: str = ""
 ) -> Unit:
-    """A manager with the rights of its service account."""
+    """A manager with the rights of its service account. A machine busy with other tests may let its lease wait long."""
     host = lab.add_host(name)
     host.folder.mkdir(parents=True, exist_ok=True)
     file = cluster.client_kubeconfig(stack.MANAGER_USER, path=host.folder / "kubeconfig", server=server)
     argv = [
         *(sys.executable, "-m", "isthmus", "manager"),
         *(f"--module={module}" for module in modules),
-        *(f"--kubeconfig={file}", "--health-listen=", f"--identity={name}", *options),
+        *(f"--kubeconfig={file}", "--health-listen=", f"--identity={name}", "--lease-seconds=120", *options),
     ]
     return host.start("manager", argv, env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
 
@@ -147,14 +146,6 @@ class Peering:
         return given(self.provider, secret["data"]["kubeconfig"], self.folder / file, f"isthmus-{self.consumer_id}")
 
 
-def revive(unit: Unit) -> None:
-    """Start a manager again that lost its lease, as its Deployment would: a loaded machine is slow to renew it."""
-    try:
-        unit.check_alive()
-    except LabError:
-        unit.restart()
-
-
 def given(admin: Kubectl, encoded: str, path: Path, namespace: str) -> Kubectl:
     path.write_bytes(base64.b64decode(encoded))
     return Kubectl(admin.binary, path, namespace)
@@ -179,14 +170,14 @@ def condition(found: Json, kind: str = "Ready") -> Json:
 def peering(lab: Lab, lender: Unit, borrower: Unit, tmp_path: Path) -> Iterator[Peering]:
     """Two clusters that know nothing of each other, and again in the end."""
     for unit in (lender, borrower):
-        revive(unit)
+        unit.check_alive()
     binary = lab.provider.plan.binaries / "kubectl"
     consumer = Kubectl(binary, lab.consumer.admin_kubeconfig, "isthmus")
     provider = Kubectl(binary, lab.provider.admin_kubeconfig, "isthmus")
     made = Peering(consumer, provider, tmp_path, name=f"north-{uuid.uuid4().hex[:4]}")
     yield made
     for unit in (lender, borrower):
-        revive(unit)
+        unit.check_alive()
     consumer.run("delete", "slice", "--all", "--timeout=60s", timeout=90)
     consumer.run("delete", "identity", "--all", "--timeout=60s", timeout=90)
     for side in (provider, consumer):
