@@ -8,6 +8,7 @@ from typing import Any
 
 import prometheus_client
 
+from api import installed
 from api.authentication.definitions import IDENTITIES, RESOURCE_SLICES
 from api.authentication.identity import Identity
 from api.authentication.resource_slice import ResourceSlice
@@ -17,6 +18,8 @@ from identity.consumer.slices import Slices
 from kube.client import Client
 from kube.controller import Controller
 from kube.events import EventRecorder
+from kube.guard import Guard, InUse
+from kube.objects import Metadata
 from kube.reflector import Reflector
 from kube.store import Change, Key
 
@@ -52,9 +55,12 @@ class IdentityConsumer:
             on_change=self._slice_changed,
             registry=registry,
         )
+        guard = Guard(client, installed.peers(settings.namespace), check=check_leading)
+        in_use = InUse(guard, self._all)
         identities = Identities(
             client,
             settings,
+            in_use=in_use,
             identities=self.identities.store,
             recorder=recorder,
             now=now,
@@ -63,6 +69,7 @@ class IdentityConsumer:
         slices = Slices(
             client,
             settings,
+            in_use=in_use,
             slices=self.slices.store,
             identities=self.identities.store,
             now=now,
@@ -81,7 +88,17 @@ class IdentityConsumer:
 
     def workers(self) -> Iterable[Task]:
         """What decides and writes: run it while leading."""
-        return (("identities", self.identity_controller.run), ("own slices", self.slice_controller.run))
+        return (("identities", self._run_identities), ("own slices", self.slice_controller.run))
+
+    async def _run_identities(self) -> None:
+        self.identity_controller.queue.add(("", ""))  # for those that ended before we began
+        await self.identity_controller.run()
+
+    def _all(self) -> Iterable[Metadata]:
+        """What needs us to end."""
+        for store in (self.identities.store, self.slices.store):
+            for one in store.values():
+                yield one.metadata
 
     def _identity_changed(self, change: Change[Identity]) -> None:
         self.identity_controller.queue.add(change.key)

@@ -22,20 +22,21 @@ from api.meta import Condition, condition, with_condition
 from api.offloading.definitions import VIRTUAL_NODES
 from api.offloading.virtual_node import VirtualNode
 from identity import names, requests
-from identity.consumer import access, given, manifest
+from identity.consumer import given, manifest
 from identity.consumer.access import Place, Proof
+from identity.consumer.joining import Joining
 from identity.consumer.keyring import Held, Keyring
 from identity.consumer.remote import Info, Remote, connect
 from identity.consumer.settings import ConsumerSettings
 from identity.keys import PrivateKey
 from identity.problems import PendingError, RefusedError, plain
 from identity.requests import Party
-from identity.sealing import unseal
 from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
 from kube.events import EventRecorder
+from kube.guard import InUse
 from kube.objects import ObjectReference
 from kube.store import Key, Store
 
@@ -70,6 +71,7 @@ class Identities:
         client: Client,
         settings: ConsumerSettings,
         *,
+        in_use: InUse,
         identities: Store[Identity],
         recorder: EventRecorder,
         now: Callable[[], datetime],
@@ -78,11 +80,13 @@ class Identities:
         self._client = client
         self._settings = settings
         self._identities = identities
+        self._in_use = in_use
         self._recorder = recorder
         self._now = now
         self._check_leading = check_leading
         self._own = Own(client, IDENTITIES, decode=Identity, check_leading=check_leading)
         self._keyring = Keyring(client, namespace=settings.namespace)
+        self._joining = Joining(self._keyring, consumer_id=settings.consumer_id)
         self._party = Party(consumer_id=settings.consumer_id, cluster_id=settings.cluster_id)
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -90,9 +94,11 @@ class Identities:
         self._check_leading()
         identity = self._identities.get(key)
         if identity is None:
+            await self._in_use.settle()
             return None
         if identity.metadata.deletion_timestamp:
             return await self._remove(identity)
+        await self._in_use.hold()
         if names.IDENTITY_FINALIZER not in identity.metadata.finalizers:
             claimed = await self._own.set_finalizers(
                 identity, (*identity.metadata.finalizers, names.IDENTITY_FINALIZER)
@@ -144,26 +150,37 @@ class Identities:
             return Outcome(False, "AwaitingProvider", text, VERIFY_SECONDS)
         held = await self._moved(identity.metadata.name, place, held)
         if held is not None and self._is_good(held):
-            try:
-                return await self._renew(identity, key, held, place, held.proof)
-            except ApiError as error:
-                if not (error.unauthorized or error.forbidden):
-                    raise
+            outcome = await self._join(identity, key, held, place, held.proof)
+            if not isinstance(outcome, ApiError):
+                return outcome
+            if (said := condition(identity.status.conditions, _READY)) is not None and said.status == "True":
                 log.info("credential refused, joining anew", identity=identity.metadata.name)
-                held = held if error.forbidden else None  # 401: it is over, whatever our clock says (fault F22)
+            held = held if outcome.forbidden else None  # 401: it is over, whatever our clock says (fault F22)
+        kept = await self._joining.kept(identity, key)
+        if kept is not None and not isinstance(outcome := await self._join(identity, key, held, place, kept), ApiError):
+            return outcome
         if identity.spec.invitation is not None and not (identity.spec.certificate or identity.spec.sealed_token):
             identity = await self._redeem(identity, key, place, asking=asking)
+        outcome = await self._join(identity, key, held, place, self._joining.given(identity, key))
+        if not isinstance(outcome, ApiError):
+            return outcome
+        text = (
+            "the provider does not let us in: our Tenant there is drained, removed or not applied, or knows "
+            "another key; let it apply our Tenant (status.tenant), and apply what it answers "
+            f"({outcome.status}: {outcome.message[:300]})"
+        )
+        raise RefusedError("NotLetIn", text)
+
+    async def _join(
+        self, identity: Identity, key: PrivateKey, held: Held | None, place: Place, proof: Proof
+    ) -> Outcome | ApiError:
+        """As `_renew`, or with which words the provider turns this proof away."""
         try:
-            return await self._renew(identity, key, held, place, self._join_proof(identity, key))
+            return await self._renew(identity, key, held, place, proof)
         except ApiError as error:
-            if not (error.unauthorized or error.forbidden):
-                raise
-            text = (
-                "the provider does not let us in: our Tenant there is drained, removed or not applied, or knows "
-                "another key; let it apply our Tenant (status.tenant), and apply what it answers "
-                f"({error.status}: {error.message[:300]})"
-            )
-            raise RefusedError("NotLetIn", text) from None
+            if error.unauthorized or error.forbidden:
+                return error
+            raise
 
     async def _redeem(self, identity: Identity, key: PrivateKey, place: Place, *, asking: str) -> Identity:
         """Become the Tenant that we were invited to be: the Identity with what lets us in from now on.
@@ -216,6 +233,7 @@ class Identities:
         async with connect(place, proof) as client:
             remote = Remote(client, namespace=space, consumer_id=self._settings.consumer_id)
             info = await remote.info()
+            await self._joining.keep(identity, key, info.entry)
             if held is None or held.proof.user != info.user or self._is_due(held):
                 try:
                     held = await self._ask(name, remote, info, place, key)
@@ -254,20 +272,6 @@ class Identities:
             return Outcome(True, "Cordoned", "the provider lets us in and grants nothing new", again, held)
         return Outcome(True, "LetIn", f"the provider lets us in as {info.user}", again, held)
 
-    def _join_proof(self, identity: Identity, key: PrivateKey) -> Proof:
-        """The credential that the provider's manifest holds. Raises `RefusedError`."""
-        spec, consumer_id = identity.spec, self._settings.consumer_id
-        space = spec.namespace or names.tenant_namespace(consumer_id)
-        if spec.sealed_token:
-            user = names.account_user(space, names.join_account(key.digest()))
-            return Proof(user=user, token=unseal(spec.sealed_token, key, purpose=user))
-        if not spec.certificate:
-            text = "the provider's manifest holds no credential: apply our Tenant (status.tenant) there"
-            raise RefusedError("AwaitingProvider", text)
-        user = names.join_user(consumer_id, key.digest())
-        access.check_certificate(spec.certificate, key, user=user)
-        return Proof(user=user, certificate=spec.certificate, key=key.pem().decode())
-
     def _is_good(self, held: Held | None) -> bool:
         return held is not None and self._now() < requests.parse_time(held.expires, field="expires")
 
@@ -287,6 +291,7 @@ class Identities:
             return Result(requeue_after=WAIT_SECONDS)
         self._check_leading()
         await self._keyring.remove(identity.metadata.name)
+        await self._in_use.release(identity.metadata)
         kept = tuple(f for f in identity.metadata.finalizers if f != names.IDENTITY_FINALIZER)
         await self._own.set_finalizers(identity, kept)
         log.info("identity removed", identity=identity.metadata.name)

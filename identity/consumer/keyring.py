@@ -11,6 +11,8 @@ import binascii
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from api.authentication.common import GROUP
 from identity import names
 from identity.consumer import access
@@ -25,6 +27,7 @@ Json = dict[str, Any]
 
 KEY: Final = "identity.key"
 PENDING: Final = "pending.key"
+ENTRY: Final = "joining.json"
 KUBECONFIG: Final = "kubeconfig"
 RENEW_AFTER: Final = f"{GROUP}/renew-after"
 EXPIRES: Final = f"{GROUP}/expires"
@@ -61,6 +64,19 @@ class Keyring:
     async def forget_pending(self, identity: str) -> None:
         """The request under way came to its end: the next one gets a new key."""
         await self._write(names.key_secret(identity), identity, {PENDING: None})
+
+    async def entry(self, identity: str) -> dict[str, str]:
+        """The credential to join with that the provider made anew; empty if there is none."""
+        secret = await self._read(names.key_secret(identity))
+        try:
+            text = base64.b64decode((secret.data if secret else {}).get(ENTRY, ""), validate=True)
+            return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+        except (binascii.Error, msgspec.DecodeError):
+            return {}
+
+    async def keep_entry(self, identity: str, entry: dict[str, str]) -> None:
+        """Put that in the old one's place."""
+        await self._write(names.key_secret(identity), identity, {ENTRY: msgspec.json.encode(entry)})
 
     async def held(self, identity: str) -> Held | None:
         """The kubeconfig that is in use; None if there is none that we made."""

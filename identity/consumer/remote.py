@@ -43,6 +43,8 @@ class Info:
     user: str
     state: str
     credential: str
+    entry: dict[str, str]
+    """`certificate` or `sealedToken` to join with from now on; empty if the provider has none, or shows none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,8 @@ class Remote:
         prefixes = (f"{names.USER_PREFIX}{self._consumer_id}:", f"system:serviceaccount:{self._namespace}:tenant-")
         if not any(user.startswith(prefix) and _LIFE.fullmatch(user[len(prefix) :]) for prefix in prefixes):
             raise RefusedError("BadProvider", f"the provider calls us {user[:80]!r}, which is no name for a consumer")
-        return Info(user=user, state=data.get("state", ""), credential=data.get("credential", ""))
+        entry = {kind: data[kind] for kind in ("certificate", "sealedToken") if data.get(kind)}
+        return Info(user=user, state=data.get("state", ""), credential=data.get("credential", ""), entry=entry)
 
     async def ask(self, user: str, *, key: PrivateKey, pending: PrivateKey) -> Issued:
         """A credential as `user` for the pending key. Raises `PendingError`, `RefusedError` and `KubeError`."""

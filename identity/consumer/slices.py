@@ -30,6 +30,7 @@ from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError, KubeError
+from kube.guard import InUse
 from kube.quantities import ZERO, Quantity, QuantityError
 from kube.store import Key, Store
 
@@ -64,6 +65,7 @@ class Slices:
         client: Client,
         settings: ConsumerSettings,
         *,
+        in_use: InUse,
         slices: Store[ResourceSlice],
         identities: Store[Identity],
         now: Callable[[], datetime],
@@ -72,6 +74,7 @@ class Slices:
         self._settings = settings
         self._slices = slices
         self._identities = identities
+        self._in_use = in_use
         self._now = now
         self._check_leading = check_leading
         self._keyring = Keyring(client, namespace=settings.namespace)
@@ -83,9 +86,11 @@ class Slices:
         self._check_leading()
         one = self._slices.get(key)
         if one is None:
+            await self._in_use.settle()
             return None
         if one.metadata.deletion_timestamp:
             return await self._remove(one)
+        await self._in_use.hold()
         if names.SLICE_FINALIZER not in one.metadata.finalizers:
             claimed = await self._own.set_finalizers(one, (*one.metadata.finalizers, names.SLICE_FINALIZER))
             if claimed is None:
@@ -255,6 +260,7 @@ class Slices:
                 advice = f"to go without the provider set the annotation {names.FORCE_ANNOTATION}=true"
                 await self._tell_removal(one, f"the copy at the provider cannot be removed: {error}; {advice}")
                 return Result(requeue_after=PENDING_SECONDS)
+        await self._in_use.release(one.metadata)
         await self._own.set_finalizers(one, tuple(f for f in one.metadata.finalizers if f != names.SLICE_FINALIZER))
         log.info("slice removed", slice=one.metadata.name)
         return None

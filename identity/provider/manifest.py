@@ -40,6 +40,15 @@ def identity(tenant: Tenant, settings: ProviderSettings, *, certificate: str = "
     )
 
 
+def credential(text: str) -> dict[str, str]:
+    """What of a manifest that was made before lets its consumer in: `certificate` or `sealedToken`."""
+    try:
+        spec = yaml.safe_load(text)["spec"]
+        return {kind: str(spec[kind]) for kind in ("certificate", "sealedToken") if kind in spec}
+    except (yaml.YAMLError, LookupError, TypeError, ValueError):
+        return {}
+
+
 def agrees(text: str, tenant: Tenant, settings: ProviderSettings) -> bool:
     """Whether a manifest that was made before says where and for whom this provider is now."""
     try:

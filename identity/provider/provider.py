@@ -8,6 +8,7 @@ from typing import Any
 
 import prometheus_client
 
+from api import installed
 from api.authentication.credential_request import CredentialRequest
 from api.authentication.definitions import CREDENTIAL_REQUESTS, RESOURCE_SLICES, TENANTS
 from api.authentication.resource_slice import ResourceSlice
@@ -21,6 +22,7 @@ from identity.provider.tenants import Tenants
 from kube.client import Client
 from kube.controller import Controller
 from kube.events import EventRecorder
+from kube.guard import Guard, InUse
 from kube.reflector import Reflector
 from kube.store import Change, Key
 
@@ -68,9 +70,11 @@ class TenantProvider:
             on_change=self._slice_changed,
             registry=registry,
         )
+        guard = Guard(client, installed.tenants(settings.namespace), check=check_leading)
         tenants = Tenants(
             client,
             settings,
+            in_use=InUse(guard, lambda: (one.metadata for one in self.tenants.store.values())),
             tenants=self.tenants.store,
             asked=self.requests.store,
             recorder=recorder,
@@ -113,10 +117,14 @@ class TenantProvider:
     def workers(self) -> Iterable[Task]:
         """What decides and writes: run it while leading."""
         return (
-            ("tenants", self.tenant_controller.run),
+            ("tenants", self._run_tenants),
             ("credential requests", self.request_controller.run),
             ("slices", self.slice_controller.run),
         )
+
+    async def _run_tenants(self) -> None:
+        self.tenant_controller.queue.add(("", ""))  # for those that ended before we began
+        await self.tenant_controller.run()
 
     def _tenant_changed(self, change: Change[Tenant]) -> None:
         self.tenant_controller.queue.add(change.key)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from api.authentication.tenant import Tenant
 from identity import names
+from identity.provider import manifest
 from identity.provider.settings import ProviderSettings
 
 Json = dict[str, Any]
@@ -67,7 +68,7 @@ def invited_binding(tenant: Tenant, user: str) -> Json:
 
 
 def info(tenant: Tenant, settings: ProviderSettings, *, user: str) -> Json:
-    """What the tenant is told of itself."""
+    """What the tenant is told of itself: with what it joins next time as well, which is of use to its key only."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -81,6 +82,7 @@ def info(tenant: Tenant, settings: ProviderSettings, *, user: str) -> Json:
             "state": tenant.spec.state,
             "credential": tenant.spec.credential,
             "providerID": settings.cluster_id,
+            **manifest.credential(tenant.status.identity),
         },
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from api import installed
 from identity import requests
 from kube.quantities import Quantity
 
@@ -26,8 +27,8 @@ class ProviderSettings:
     """Of the credential in the manifest that the consumer applies: its only right is to ask for another."""
     credential_lifetime: timedelta = timedelta(hours=24)
     """Of the credentials that do the work."""
-    manager: str = "system:serviceaccount:isthmus:isthmus-manager"
-    """Who we are here: we get our rights in the namespace of a tenant when it is made."""
+    namespace: str = "isthmus"
+    """Where we run."""
     join_roles: tuple[str, ...] = ("isthmus-tenant-join",)
     """ClusterRoles in the tenant's namespace for who shows the key."""
     tenant_roles: tuple[str, ...] = ("isthmus-tenant", "isthmus-managed-tenant")
@@ -38,3 +39,8 @@ class ProviderSettings:
     """ResourceSlices that a tenant may have."""
     slice_overcommit: Quantity = _ONCE
     """How often cpu, memory and ephemeral storage of the nodes may be promised to slices."""
+
+    @property
+    def manager(self) -> str:
+        """Who we are here: we get our rights in the namespace of a tenant when it is made."""
+        return f"system:serviceaccount:{self.namespace}:{installed.MANAGER}"

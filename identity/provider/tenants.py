@@ -31,6 +31,7 @@ from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
 from kube.events import EventRecorder
+from kube.guard import InUse
 from kube.objects import ObjectReference
 from kube.resources import CONFIG_MAPS, NAMESPACES, Resource
 from kube.store import Key, Store
@@ -65,6 +66,7 @@ class Tenants:
         client: Client,
         settings: ProviderSettings,
         *,
+        in_use: InUse,
         tenants: Store[Tenant],
         asked: Store[CredentialRequest],
         recorder: EventRecorder,
@@ -74,6 +76,7 @@ class Tenants:
         self._client = client
         self._settings = settings
         self._tenants = tenants
+        self._in_use = in_use
         self._recorder = recorder
         self._now = now
         self._check_leading = check_leading
@@ -88,9 +91,11 @@ class Tenants:
         self._check_leading()
         tenant = self._tenants.get(key)
         if tenant is None:
+            await self._in_use.settle()
             return None
         if tenant.metadata.deletion_timestamp:
             return await self._remove(tenant)
+        await self._in_use.hold()
         if names.FINALIZER not in tenant.metadata.finalizers:
             claimed = await self._own.set_finalizers(tenant, (*tenant.metadata.finalizers, names.FINALIZER))
             if claimed is None:
@@ -284,6 +289,7 @@ class Tenants:
         if left:
             await self._say(tenant, tenant.status, Said(False, "Removing", left))
             return Result(requeue_after=WAIT_SECONDS)
+        await self._in_use.release(tenant.metadata)
         await self._own.set_finalizers(tenant, tuple(f for f in tenant.metadata.finalizers if f != names.FINALIZER))
         log.info("tenant removed", tenant=tenant.consumer_id)
         return None

@@ -94,7 +94,7 @@ async def _add_virtual_nodes(parts: Parts, declared: Store[NamespaceOffloading])
     approver = ServingApprover(client, addresses=controller.addresses, check=check, registry=parts.registry)
     for name, reflector in (*controller.cache_tasks(), ("certificate requests", approver.requests)):
         parts.cache(name, reflector)
-    parts.lead("virtual node controller", controller.controller.run)
+    parts.lead("virtual node controller", controller.run)
     parts.lead("serving approver", approver.controller.run)
     return providers
 

@@ -96,7 +96,7 @@ async def _settings(parts: Parts) -> ProviderSettings:
         server=server,
         ca=authority.decode(),
         cluster_id=await cluster_id(parts.client),
-        manager=f"system:serviceaccount:{options.namespace}:isthmus-manager",
+        namespace=options.namespace,
         slice_overcommit=Quantity(round(options.slice_overcommit * 10**9)),
     )
 

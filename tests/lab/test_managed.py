@@ -17,7 +17,7 @@ from deploy.lab.paths import ROOT
 from tests import manifests as m
 from tests.kubectl import Kubectl, admin, eventually, ready
 from tests.lab.test_manager import MANIFESTS, READY, offloading, virtual_node
-from tests.lab.uninstall import uninstall
+from tests.lab.uninstall import delete_until_allowed, uninstall
 
 CONSUMER_ID = "consumer"
 PROVIDER = str(ROOT / "deploy/manager/provider")
@@ -36,9 +36,7 @@ def there(lab: Lab) -> Iterator[Kubectl]:
         kubectl.run("wait", "--for=condition=Available", _MINUTES, "deployment/isthmus-manager", timeout=190)
         yield kubectl
     finally:
-        if kubectl.exists("crd", "tenants.authentication.isthmus.dev"):
-            kubectl.run("delete", "tenants", "--all", timeout=180)
-        kubectl.run("delete", "-k", PROVIDER, "--ignore-not-found", timeout=180)
+        delete_until_allowed(kubectl, PROVIDER)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ _OURS = f"{COMPONENT_LABEL}={COMPONENT}"
 
 
 class VirtualNodes:
-    """All VirtualNodes of a cluster. Run `cache_tasks`, then `controller.run` while leading."""
+    """All VirtualNodes of a cluster. Run `cache_tasks`, then `run` while leading."""
 
     def __init__(
         self,
@@ -132,6 +132,11 @@ class VirtualNodes:
                 addresses |= {entry["ip"] for entry in shown.get("podIPs") or ()}
         return addresses
 
+    async def run(self) -> None:
+        """Do what is to be done; first for what ended before we began, which nothing wakes us for."""
+        self.controller.queue.add(("", ""))
+        await self.controller.run()
+
     # -- what wakes what
 
     def _changed(self, change: Change[VirtualNode]) -> None:
@@ -165,7 +170,8 @@ class VirtualNodes:
         if virtual is None:
             self._progress.pop(key[1], None)
             self._overdue.pop(key[1], None)
-            self._kept.forget(key[1])
+            self._check()
+            await self._kept.forget(key[1])
             return None
         self._check()
         if virtual.metadata.deletion_timestamp is not None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from api import installed
 from api.offloading.virtual_node import VirtualNode
 from kube.client import Client
+from kube.guard import Guard
 from kube.objects import Secret
 from vk.virtualnode.credentials import Credentials
-from vk.virtualnode.guard import Guard
 
 
 class Kept:
@@ -28,7 +29,7 @@ class Kept:
         check: Callable[[], None],
     ) -> None:
         self._credentials = Credentials(client, namespace)
-        self._guard = Guard(client, namespace=namespace, check=check)
+        self._guard = Guard(client, installed.consumer(namespace), check=check)
         self._virtual_nodes = virtual_nodes
         self._lock = asyncio.Lock()
         self._named: dict[str, str] = {}
@@ -58,10 +59,19 @@ class Kept:
             if not needed:
                 await self._guard.release()
 
-    def forget(self, name: str) -> None:
-        """It is gone."""
+    async def settle(self) -> None:
+        """Let go of what no VirtualNode needs: of what was needed before we began, too."""
+        async with self._lock:
+            needed = self._needed()
+            await self._credentials.release(needed)
+            if not needed:
+                await self._guard.release()
+
+    async def forget(self, name: str) -> None:
+        """It is gone: in order, or because somebody took its finalizer."""
         self._named.pop(name, None)
-        self._done.pop(name, None)
+        if self._done.pop(name, None) is None:
+            await self.settle()
 
     def _needed(self) -> set[str]:
         found = self._virtual_nodes()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from api import installed
 from api.offloading.virtual_node import VirtualNode
 from deploy import stack
 from deploy.lab.cluster import LabCluster
@@ -22,7 +23,6 @@ from tests.cluster.scheduling.managing import Background, Part
 from tests.cluster.scheduling.waiting import LONG, Json
 from tests.kubectl import Kubectl, admin, eventually
 from vk.node.settings import MARKER_LABEL
-from vk.virtualnode import guard
 from vk.virtualnode.controller import Retire, VirtualNodes
 from vk.virtualnode.credentials import FINALIZER
 from vk.virtualnode.settings import VirtualNodeSettings
@@ -75,7 +75,7 @@ def running(cluster: LabCluster, namespace: str, retire: Callable[[], Retire], *
             for _, reflector in made.cache_tasks():
                 await reflector.synced.wait()
 
-        return (*caches, ("virtual nodes controller", made.controller.run)), begun
+        return (*caches, ("virtual nodes controller", made.run)), begun
 
     return Background(cluster.admin_kubeconfig, part)
 
@@ -101,16 +101,39 @@ def test_virtual_nodes_that_end_together_leave_neither_the_guard_nor_the_secret(
         kubectl.create(virtual_node(name, secret=secret))
     for secret in ("shared", "own"):
         kubectl.wait_for("secret", secret, lambda found: FINALIZER in found["metadata"]["finalizers"], timeout=LONG)
-    assert kubectl.exists("validatingadmissionpolicybinding", guard.NAME)
+    assert kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
 
     kubectl.run("delete", "virtualnode", *names, timeout=LONG)
-    assert not kubectl.exists("validatingadmissionpolicybinding", guard.NAME)
-    assert not kubectl.exists("validatingadmissionpolicy", guard.NAME)
+    assert not kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
+    assert not kubectl.exists("validatingadmissionpolicy", installed.IN_USE)
     for secret in ("shared", "own"):
         assert FINALIZER not in kubectl.get("secret", secret)["metadata"].get("finalizers", ())
-    # The API server looks for policies once a second: it may hold the namespace until then.
+    until_free(kubectl)
+
+
+def until_free(kubectl: Kubectl) -> None:
+    """The API server looks for policies once a second: it may hold the namespace until then."""
     trial = ("delete", "namespace", kubectl.namespace, "--dry-run=server")
     eventually(lambda: kubectl.result(*trial).returncode == 0, what="the namespace to be free", timeout=LONG)
+
+
+def test_what_was_held_for_a_virtual_node_that_went_without_us_is_let_go(with_kinds: LabCluster, space: Space) -> None:
+    """Somebody takes its finalizer while no manager runs: nothing wakes the next one for it."""
+    kubectl, name = space.kubectl, f"struck-{uuid.uuid4().hex[:6]}"
+    kubectl.run("create", "secret", "generic", "own", "--from-literal=kubeconfig=none")
+    with running(with_kinds, space.name, Together):
+        kubectl.create(virtual_node(name, secret="own"))
+        kubectl.wait_for("secret", "own", lambda found: FINALIZER in found["metadata"]["finalizers"], timeout=LONG)
+    kubectl.run("delete", "virtualnode", name, "--wait=false")
+    kubectl.run("patch", "virtualnode", name, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
+    kubectl.wait_gone("virtualnode", name)
+    assert kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
+    with running(with_kinds, space.name, Together):
+        kubectl.wait_gone("validatingadmissionpolicybinding", installed.IN_USE, timeout=LONG)
+        kubectl.wait_gone("validatingadmissionpolicy", installed.IN_USE, timeout=LONG)
+        free = lambda: not kubectl.get("secret", "own")["metadata"].get("finalizers")  # noqa: E731
+        eventually(free, what="the Secret to be free", timeout=LONG)
+    until_free(kubectl)
 
 
 @pytest.fixture
