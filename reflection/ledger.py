@@ -39,6 +39,7 @@ class Entry:
     reported: str = ""  # last problem told to the user, so that it is told once
     refused_generation: int = 0  # generation of the consumer's pod of which the provider refused a change
     refused_change: str = ""  # what the provider's manager last said against a change, so that it is told once
+    waits: str = ""  # why its namespace is not ready, so that it is told once
     told: str = ""  # UID of the remote pod that is gone and whose last state was told
 
 

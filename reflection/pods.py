@@ -115,6 +115,8 @@ class PodReconciler:
             return await self._nowhere_to_go(key, origin, pod, Refused("metadata.namespace", str(error)))
         except NamespaceGoingError as error:
             return self._await_namespace(key, error)
+        if (entry := self._p.ledger.peek(key)) is not None:
+            entry.waits = ""
         caches = self._p.caches.ensure(remote_namespace)
         if not caches.synced:
             return None  # all keys of the namespace are queued once it is
@@ -123,7 +125,10 @@ class PodReconciler:
         return await self._decide(pair)
 
     def _await_namespace(self, key: Key, error: NamespaceGoingError) -> Result:
-        log.info("pod waits for its namespace", pod=f"{key[0]}/{key[1]}", reason=str(error))
+        entry = self._p.ledger[key]
+        if entry.waits != str(error):
+            entry.waits = str(error)
+            log.info("pod waits for its namespace", pod=f"{key[0]}/{key[1]}", reason=str(error))
         return Result(requeue_after=BLOCKED_RETRY)
 
     async def _decide(self, pair: Pair) -> Result | None:

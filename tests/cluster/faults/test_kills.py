@@ -53,7 +53,7 @@ def settle(world: World, number: int) -> None:
 def pattern(world: World, side: str) -> str:
     """Paths of the writes in question."""
     namespace = world.namespace if side == "consumer" else world.remote_namespace
-    return f"/namespaces/{namespace}/(pods|configmaps|events)"
+    return f"/namespaces/{namespace}/(pods|shadowpods|configmaps|events)"
 
 
 def points(world: World, marks: dict[str, int]) -> list[Point]:

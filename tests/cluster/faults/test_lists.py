@@ -27,17 +27,18 @@ def test_f12_i3_an_empty_list_of_the_consumer_deletes_nothing(spoiled: World) ->
 def test_f12_i1_i2_an_empty_list_of_the_provider_loses_nothing(spoiled: World) -> None:
     spoiled.running("a", "b")
     spoiled.held_running("c")
-    proxy = spoiled.provider_proxy
-    path = f"/{spoiled.remote_namespace}/pods$"
-    rule = proxy.add(rules.empty_list(), path=path, verb="list")
+    proxy, paths = spoiled.provider_proxy, spoiled.watched
+    empty = [proxy.add(rules.empty_list(), path=f"{path}$", verb="list") for path in paths]
     since = len(proxy.records)
-    spoiled.list_again("provider", path=path.rstrip("$"), streaming=False)
-    spoiled.until(lambda: rule.hits, what="the empty list")
+    for path in paths:
+        spoiled.list_again("provider", path=path, streaming=False)
+    spoiled.until(lambda: all(rule.hits for rule in empty), what="the empty lists")
     spoiled.until_asked("provider", *NAMES, since=since)
     spoiled.delete("a")
     spoiled.until_gone("a")
     proxy.clear()
-    spoiled.list_again("provider", path=path.rstrip("$"))
+    for path in paths:
+        spoiled.list_again("provider", path=path)
     spoiled.set_remote_status("c", restarts=1)
     spoiled.until_restarts("c", 1)
     history = spoiled.check()
@@ -48,17 +49,14 @@ def test_f12_i1_i2_an_empty_list_of_the_provider_loses_nothing(spoiled: World) -
 def test_f6_i3_positions_that_expired_are_listed_anew(spoiled: World) -> None:
     spoiled.running("a", "b")
     uid = spoiled.uid("a")
-    remote = f"/{spoiled.remote_namespace}/pods"
-    gone = [
-        spoiled.consumer_proxy.add(rules.gone(), path="^/api/v1/pods$", query="resourceVersion=[1-9]"),
-        spoiled.provider_proxy.add(rules.gone(), path=f"{remote}$", query="resourceVersion=[1-9]"),
-    ]
-    spoiled.consumer_proxy.break_watches(path="/api/v1/pods")
-    spoiled.provider_proxy.break_watches(path=remote)
+    watched = [(spoiled.consumer_proxy, "/api/v1/pods"), *((spoiled.provider_proxy, path) for path in spoiled.watched)]
+    gone = [proxy.add(rules.gone(), path=f"{path}$", query="resourceVersion=[1-9]") for proxy, path in watched]
+    for proxy, path in watched:
+        proxy.break_watches(path=path)
     # What happens while no watch is open is known by the list only.
     spoiled.delete("a", grace=0)
     spoiled.create("c")
-    spoiled.until(lambda: all(rule.hits for rule in gone), what="410 on both sides")
+    spoiled.until(lambda: all(rule.hits for rule in gone), what="410 everywhere")
     spoiled.until_gone("a")
     spoiled.until_phase("b", "c")
     for proxy in spoiled.proxies.values():
@@ -93,9 +91,9 @@ def test_f7_i7_watches_that_close_at_once_are_not_hammered(spoiled: World) -> No
 
 
 def test_f8_i4_events_that_come_twice_or_again_change_nothing(spoiled: World) -> None:
-    path = f"/{spoiled.remote_namespace}/pods"
-    spoiled.provider_proxy.add(rules.duplicated_events(), path=f"{path}$")
-    spoiled.provider_proxy.add(rules.replayed_events(), path=f"{path}$")
+    for path in spoiled.watched:
+        spoiled.provider_proxy.add(rules.duplicated_events(), path=f"{path}$")
+        spoiled.provider_proxy.add(rules.replayed_events(), path=f"{path}$")
     spoiled.consumer_proxy.add(rules.replayed_events(), path="^/api/v1/pods$")
     spoiled.held_running("a", restartPolicy="OnFailure")
     for count in (1, 2, 3):
@@ -115,7 +113,7 @@ def test_f8_i4_events_that_come_twice_or_again_change_nothing(spoiled: World) ->
 def test_f9_i5_an_event_that_was_lost_is_made_good_by_the_next_list(spoiled: World) -> None:
     """Here the list comes by a 410; the one that comes by itself is in test_long_outages.py."""
     spoiled.held_running("a")
-    path = f"/{spoiled.remote_namespace}/pods"
+    path = spoiled.remote_path()
     lost = spoiled.provider_proxy.add(rules.dropped_events(), path=f"{path}$")
     spoiled.set_remote_status("a", restarts=1)
     spoiled.until(lambda: lost.hits, what="the event to be lost")

@@ -10,7 +10,7 @@ from tests.cluster.faults.world import MERGE, World
 
 
 def test_f4_i2_a_create_whose_answer_is_lost_makes_one_pod(spoiled: World) -> None:
-    swallowed = spoiled.provider_proxy.add(rules.Swallow(), path="/pods$", verb="create", times=2)
+    swallowed = spoiled.provider_proxy.add(rules.Swallow(), path=f"{spoiled.asked_path()}$", verb="create", times=2)
     spoiled.running("a", "b", "c")
     assert swallowed.hits == 2
     history = spoiled.check()
@@ -22,7 +22,7 @@ def test_f4_i2_a_create_whose_answer_is_lost_makes_one_pod(spoiled: World) -> No
 def test_f18_i1_i2_killed_after_a_create_whose_answer_was_lost_it_adopts_the_pod(spoiled: World, reached: bool) -> None:
     spoiled.running("before")
     action = rules.Swallow() if reached else rules.Refuse()
-    rule = spoiled.provider_proxy.add(action, path=f"{spoiled.remote_namespace}/pods$", verb="create")
+    rule = spoiled.provider_proxy.add(action, path=f"{spoiled.asked_path()}$", verb="create")
     # From then on the process learns nothing more.
     spoiled.create("a")
     spoiled.until(lambda: rule.hits, what="the create")
@@ -67,7 +67,7 @@ def test_f15_i7_it_waits_as_long_as_it_is_told(spoiled: World, code: int) -> Non
     told = 2
     refusal = rules.status(code, "TooManyRequests", "not now", retry_after=told)
     proxy, since = spoiled.provider_proxy, len(spoiled.provider_proxy.records)
-    path = f"/{spoiled.remote_namespace}/pods$"
+    path = f"{spoiled.asked_path()}$"
     proxy.add(refusal, path=path, verb="create", times=2)
     spoiled.create("a")
     spoiled.until_phase("a")
@@ -122,7 +122,7 @@ def test_f17_answers_that_make_no_sense_do_no_harm(spoiled: World, kind: str) ->
             spoiled.provider_proxy.add(action, path=within, verb="create", times=1),
             spoiled.consumer_proxy.add(action, path=f"/{spoiled.namespace}/pods/", verb="patch", times=1),
             spoiled.consumer_proxy.add(action, path="^/api/v1/pods$", verb="watch", times=1),
-            spoiled.provider_proxy.add(action, path=f"{within}pods$", verb="watch", times=1),
+            spoiled.provider_proxy.add(action, path=f"{spoiled.asked_path()}$", verb="watch", times=1),
         ]
     spoiled.consumer_proxy.break_watches(path="/api/v1/pods")
     spoiled.provider_proxy.break_watches(path=within)

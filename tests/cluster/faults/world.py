@@ -53,7 +53,7 @@ class World:
     marks: Marks
     consumer_id: str = CONSUMER_ID
     maker: str = ""
-    """Who makes the remote pods, if not the node itself."""
+    """Who makes the remote pods, if not the node itself: then it asks for them by ShadowPods."""
 
     @property
     def remote_namespace(self) -> str:
@@ -89,6 +89,18 @@ class World:
     def remote_path(self, name: str = "", subresource: str = "") -> str:
         """URL path of a remote pod."""
         return _pod_path(self.remote_namespace, name, subresource)
+
+    def asked_path(self, name: str = "") -> str:
+        """URL path of what the node itself writes and watches at its provider: a pod, or its ShadowPod."""
+        if not self.maker:
+            return self.remote_path(name)
+        path = f"/apis/offloading.isthmus.dev/v1alpha1/namespaces/{self.remote_namespace}/shadowpods"
+        return f"{path}/{name}" if name else path
+
+    @property
+    def watched(self) -> list[str]:
+        """URL paths of all that the node watches of remote pods."""
+        return [self.remote_path()] if not self.maker else [self.remote_path(), self.asked_path()]
 
     def create(self, *names: str, held: bool = False, annotations: dict[str, str] | None = None, **spec: Any) -> None:
         """Create pods on the node; `held` ones get no status but what `set_remote_status` writes."""
@@ -237,11 +249,10 @@ class World:
 
     def until_asked(self, side: str, *names: str, since: int) -> None:
         """Until the node has asked an API server for each of these pods itself, after the record `since`."""
-        namespace = self.namespace if side == "consumer" else self.remote_namespace
-        proxy = self.proxies[side]
+        path, proxy = self.path if side == "consumer" else self.asked_path, self.proxies[side]
 
         def asked(name: str) -> bool:
-            return bool(proxy.seen(path=f"/{namespace}/pods/{name}$", verb="get", since=since))
+            return bool(proxy.seen(path=f"{path(name)}$", verb="get", since=since))
 
         self.until(lambda: all(map(asked, names)), what=f"doubts about {names}")
 

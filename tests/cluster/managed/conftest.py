@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 CONSUMER_ID = "lab"
 OTHER_ID = "other"
-SHOP_ID = "shop"
+SHOP_ID, SPOILED_ID = "shop", "spoiled"
 LONG = 120.0
 _HERE = Path(__file__).parent
 _RBAC = "rbac.authorization.k8s.io"
