@@ -3,7 +3,7 @@
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
@@ -83,24 +83,41 @@ class Proxy:
 @contextmanager
 def running(lab: Lab, *, node: str, consumer_id: str, delay: float) -> Iterator[tuple[Proxy, Proxy, Relay]]:
     """Proxies before consumer and provider, as the virtual node's identities, and a slow way to the provider."""
-    ready: Future[tuple[Proxy, Proxy, Relay]] = Future()
+
+    async def made(held: AsyncExitStack) -> tuple[ApiProxy, ApiProxy, Relay]:
+        user = f"system:node:{node}"
+        consumer = await held.enter_async_context(ApiProxy.running(lab.consumer, user=user, groups=("system:nodes",)))
+        provider = await held.enter_async_context(ApiProxy.running(lab.provider, user=stack.provider_user(consumer_id)))
+        address = (lab.provider.plan.site.ip, 6443)
+        relay = await held.enter_async_context(Relay.running(address, host=lab.network.root.ip, delay=delay))
+        return consumer, provider, relay
+
+    with _elsewhere(made) as ((consumer, provider, relay), loop):
+        yield Proxy(consumer, loop), Proxy(provider, loop), relay
+
+
+@contextmanager
+def before_provider(lab: Lab, *, user: str) -> Iterator[Proxy]:
+    """One proxy before the provider, as this user."""
+
+    async def made(held: AsyncExitStack) -> ApiProxy:
+        return await held.enter_async_context(ApiProxy.running(lab.provider, user=user))
+
+    with _elsewhere(made) as (proxy, loop):
+        yield Proxy(proxy, loop)
+
+
+@contextmanager
+def _elsewhere(make: Callable[[AsyncExitStack], Awaitable[T]]) -> Iterator[tuple[T, asyncio.AbstractEventLoop]]:
+    """What `make` opens, in a loop of a thread of its own for the time of the block."""
+    ready: Future[tuple[T, asyncio.AbstractEventLoop]] = Future()
     ending: list[Callable[[], object]] = []
 
     async def main() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         ending.append(lambda: loop.call_soon_threadsafe(stop.set))
         async with AsyncExitStack() as held:
-            user = f"system:node:{node}"
-            consumer = await held.enter_async_context(
-                ApiProxy.running(lab.consumer, user=user, groups=("system:nodes",))
-            )
-            provider = await held.enter_async_context(
-                ApiProxy.running(lab.provider, user=stack.provider_user(consumer_id))
-            )
-            relay = await held.enter_async_context(
-                Relay.running((lab.provider.plan.site.ip, 6443), host=lab.network.root.ip, delay=delay)
-            )
-            ready.set_result((Proxy(consumer, loop), Proxy(provider, loop), relay))
+            ready.set_result((await make(held), loop))
             await stop.wait()
 
     def work() -> None:

@@ -54,6 +54,8 @@ class World:
     consumer_id: str = CONSUMER_ID
     maker: str = ""
     """Who makes the remote pods, if not the node itself: then it asks for them by ShadowPods."""
+    caller: str = ""
+    """Who reaches the provider through the proxy, if not the node."""
 
     @property
     def remote_namespace(self) -> str:
@@ -307,7 +309,8 @@ class World:
     def _spoiled(self) -> list[Entry]:
         found = []
         for side, proxy in self.proxies.items():
-            user = f"system:node:{self.node.name}" if side == "consumer" else stack.provider_user(self.consumer_id)
+            caller = self.caller or stack.provider_user(self.consumer_id)
+            user = f"system:node:{self.node.name}" if side == "consumer" else caller
             for record in proxy.records[self.marks.records[side] :]:
                 if record.spoiled and not 200 <= record.status < 300:
                     body = json.loads(record.body) if record.body.startswith(b"{") else {}

@@ -70,5 +70,6 @@ def test_the_credential_to_join_with_is_renewed_without_anybody_editing_a_file(p
     working = peering.credential()
     state(peering, "Drained")  # ends what the consumer works with, so that it has to join again
     eventually(lambda: dead(working), what="a drained tenant to have no rights", timeout=LONG)
+    look(peering)
     state(peering, "Active")
     assert peering.ready(user=user)["status"]["user"] != user

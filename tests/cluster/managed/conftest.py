@@ -80,11 +80,11 @@ def manager(lab: Lab) -> Iterator[Unit]:
     unit.stop()
 
 
-def start_manager(lab: Lab, name: str, *, lease: int = 120) -> Unit:
+def start_manager(lab: Lab, name: str, *, lease: int = 120, server: str = "") -> Unit:
     """A manager. A machine that is busy with other tests may let it wait long; others take over after `lease` s."""
     host = lab.add_host(name)
     host.folder.mkdir(parents=True, exist_ok=True)
-    file = lab.provider.client_kubeconfig(stack.MANAGER_USER, path=host.folder / "kubeconfig")
+    file = lab.provider.client_kubeconfig(stack.MANAGER_USER, path=host.folder / "kubeconfig", server=server)
     argv = [
         *(sys.executable, "-m", "isthmus", "manager"),
         "--module=provider",
