@@ -11,7 +11,7 @@ from deploy import stack
 from tests import manifests as m
 from tests.kubectl import Kubectl, eventually, phase, ready
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)  # two Kubernetes may have to be built first
 SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
 
 
