@@ -72,6 +72,15 @@ class World:
         """A new one begins, which knows nothing."""
         self._tasks = self._start()
 
+    @asynccontextmanager
+    async def stopped(self, wanted: bool) -> AsyncIterator[None]:
+        """No controller runs meanwhile, if that is wanted."""
+        if wanted:
+            await self.stop()
+        yield
+        if wanted:
+            self.start()
+
     async def until(self, probe: Callable[[], Any], *, what: str) -> Any:
         """The first true value of a blocking probe."""
         async with asyncio.timeout(60):
@@ -272,14 +281,17 @@ async def test_a_claim_for_an_ordinary_node_is_sent_back_to_the_scheduler(world:
     await world.until(lambda: world.here.list("events", selector), what="an event")
 
 
-async def test_a_volume_grows_when_the_provider_says_so(world: World) -> None:
+@pytest.mark.parametrize("away", ["never", "asked", "grown"])
+async def test_a_volume_grows_when_the_provider_says_so(world: World, away: str) -> None:
+    """Whether a controller runs all the time, or not when more is asked for, or not when the provider has grown it."""
     volume = await world.bound("small")
     await world.offload("small")
-    await asyncio.to_thread(world.there.create, disk(f"disk-{world.there.namespace}", world.there.namespace, "small"))
-    there = world.there
+    there, name = world.there, f"disk-{world.there.namespace}"
+    await asyncio.to_thread(there.create, disk(name, there.namespace, "small"))
     await world.until(lambda: there.get("persistentvolumeclaim", "small")["status"]["phase"] == "Bound", what="binding")
     size = '{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}'
-    await asyncio.to_thread(world.here.run, "patch", "persistentvolumeclaim", "small", "-p", size)
+    async with world.stopped(away == "asked"):
+        await asyncio.to_thread(world.here.run, "patch", "persistentvolumeclaim", "small", "-p", size)
 
     def asked() -> bool:
         return bool(there.get("persistentvolumeclaim", "small")["spec"]["resources"]["requests"]["storage"] == "2Gi")
@@ -287,10 +299,12 @@ async def test_a_volume_grows_when_the_provider_says_so(world: World) -> None:
     await world.until(asked, what="the provider to be asked")
     assert world.claim("small")["status"]["capacity"]["storage"] == "1Gi"
     grown = '{"status":{"capacity":{"storage":"2Gi"}}}'
-    await asyncio.to_thread(there.run, "patch", "persistentvolumeclaim", "small", "--subresource=status", "-p", grown)
+    async with world.stopped(away == "grown"):
+        claim = ("patch", "persistentvolumeclaim", "small", "--subresource=status", "-p", grown)
+        await asyncio.to_thread(there.run, *claim)
     await world.until(lambda: world.claim("small")["status"]["capacity"]["storage"] == "2Gi", what="growth")
     assert world.here.get("persistentvolume", volume)["spec"]["capacity"]["storage"] == "2Gi"
-    await asyncio.to_thread(there.run, "delete", "persistentvolume", f"disk-{there.namespace}", "--wait=false")
+    await asyncio.to_thread(there.run, "delete", "persistentvolume", name, "--wait=false")
 
 
 def disk(name: str, namespace: str, claim: str) -> dict[str, Any]:
