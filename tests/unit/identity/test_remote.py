@@ -13,6 +13,7 @@ from api.authentication.credential_request import CredentialRequest
 from identity.consumer.remote import Remote
 from identity.keys import PrivateKey
 from identity.problems import PendingError, RefusedError
+from kube.objects import ConfigMap, Metadata
 
 USER = "isthmus:shop:0123456789abcdef"
 KEY, PENDING = PrivateKey.generate(), PrivateKey.generate()
@@ -34,9 +35,13 @@ class Provider:
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
+        self.calls_us = USER
 
     async def find(self, _resource: Any, *, name: str, **_: Any) -> CredentialRequest | None:
         return msgspec.convert(self.asked[name], CredentialRequest) if name in self.asked else None
+
+    async def get(self, _resource: Any, **_: Any) -> ConfigMap:
+        return ConfigMap(metadata=Metadata(name="isthmus-tenant"), data={"user": self.calls_us, "state": "Active"})
 
     async def create(self, _resource: Any, body: Any, **_: Any) -> CredentialRequest:
         self.asked[body["metadata"]["name"]] = body
@@ -79,3 +84,24 @@ async def test_a_credential_that_was_over_when_it_was_issued_is_refused(provider
     with pytest.raises(RefusedError, match="was over"):
         await remote(provider).ask(USER, key=KEY, pending=PENDING)
     assert provider.asked == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "system:admin",
+        "isthmus:other:0123456789abcdef",
+        "isthmus:shop:key:0123456789abcdef",
+        "isthmus:shop:0123456789abcdef0",
+        "isthmus:shop:0123456789abcdef\n",
+        "system:serviceaccount:kube-system:tenant-0123456789abcdef",
+        "system:serviceaccount:isthmus-shop:default",
+    ],
+)
+async def test_a37_no_provider_has_us_ask_under_another_name(provider: Provider, name: str) -> None:
+    assert (await remote(provider).info()).user == USER
+    provider.calls_us = name
+    with pytest.raises(RefusedError) as caught:
+        await remote(provider).info()
+    assert caught.value.reason == "BadProvider"
