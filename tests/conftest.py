@@ -18,6 +18,9 @@ from tests import programs
 _GRACE = 0.5
 _WHOLE = ("tests/cluster/", "tests/lab/application/")
 """Below these, folders have labs of their own."""
+_HALF = ("test_both", "test_crowd", "test_joining", "test_life", "test_renewal")
+"""Files of tests/cluster/identity that go to another process than the rest: each of its tests waits for namespaces to
+go, 5 s at the least, and one process for all would be the last to end by far."""
 _LOGS = pytest.StashKey[dict[Path, int]]()
 
 
@@ -67,7 +70,9 @@ class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        folder = file.rpartition("/")[0]
+        folder, _, name = file.rpartition("/")
+        if folder == "tests/cluster/identity":
+            return f"{folder}/{'first' if name.removesuffix('.py') in _HALF else 'second'}"
         return folder if f"{folder}/".startswith(_WHOLE) and folder != "tests/cluster" else file
 
 

@@ -93,8 +93,14 @@ class Kubectl:
 
     def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object and return it."""
-        created: dict[str, Any] = json.loads(self.run("create", "-o", "json", "-f", "-", stdin=json.dumps(manifest)))
-        return created
+        try:
+            return reading.reader(self.kubeconfig).create(manifest, namespace=self.namespace)
+        except NotUnderstoodError:
+            said = self.run("create", "-o", "json", "-f", "-", stdin=json.dumps(manifest))
+            created: dict[str, Any] = json.loads(said)
+            return created
+        except RefusedError as error:
+            raise KubectlError(f"create {manifest['kind']}: {error}") from None
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """An object."""

@@ -1,4 +1,4 @@
-"""Objects as kubectl reads them, without kubectl: who looks ten times a second cannot start a process each time.
+"""Objects as kubectl reads and creates them, without kubectl: a process each time costs thirty times as much.
 
 Kinds are understood by all names that kubectl takes (`pod`, `pods`, `po`, `pods.metrics.k8s.io`), by discovery.
 """
@@ -12,6 +12,7 @@ import json
 import ssl
 import tempfile
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Reader:
     tls: ssl.SSLContext
     token: str
     kinds: dict[str, _Kind] = field(default_factory=dict)
+    """By all words for them, and by `apiVersion kind`."""
 
     def get(self, kind: str, name: str, *, namespace: str) -> Json:
         """An object. Raises `RefusedError`."""
@@ -69,6 +71,16 @@ class Reader:
         version, items = listing["apiVersion"], listing["items"]
         single = listing["kind"].removesuffix("List")
         return [{"apiVersion": version, "kind": single, **item} for item in items]
+
+    def create(self, manifest: Mapping[str, Any], *, namespace: str) -> Json:
+        """Create an object, in its own namespace if it names one. Raises `RefusedError`, `NotUnderstoodError`."""
+        key = f"{manifest['apiVersion']} {manifest['kind']}"
+        if key not in self.kinds:
+            self.kinds = self._discover()
+        if key not in self.kinds:
+            raise NotUnderstoodError(key)
+        path = self.kinds[key].path(manifest["metadata"].get("namespace", namespace))
+        return self._ask(f"{path}?fieldValidation=Strict&fieldManager=kubectl-create", body=manifest)
 
     def _kind(self, kind: str) -> _Kind:
         if kind.lower() not in self.kinds:
@@ -87,21 +99,28 @@ class Reader:
                 for resource in version.get("resources", []):
                     kind = _Kind(base, resource["resource"], resource["scope"] == "Namespaced")
                     known = (kind.plural, resource.get("singularResource", ""), *resource.get("shortNames", ()))
+                    answers = resource.get("responseKind", {}).get("kind", "")
+                    found.setdefault(f"{base.removeprefix('/apis/').removeprefix('/api/')} {answers}", kind)
                     for word in known:
                         found.setdefault(word, kind)
                         found.setdefault(f"{word}.{name}", kind)
         return found
 
-    def _ask(self, path: str, *, accept: str = "application/json") -> Json:
+    def _ask(self, path: str, *, accept: str = "application/json", body: Mapping[str, Any] | None = None) -> Json:
         connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=30)
         try:
             headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
-            connection.request("GET", path, headers=headers)
+            if body is None:
+                connection.request("GET", path, headers=headers)
+            else:
+                connection.request(
+                    "POST", path, headers={**headers, "Content-Type": "application/json"}, body=json.dumps(body)
+                )
             response = connection.getresponse()
-            body = response.read()
+            answer = response.read()
             if response.status >= 400:
-                raise _refusal(response.status, body)
-            decoded: Json = json.loads(body)
+                raise _refusal(response.status, answer)
+            decoded: Json = json.loads(answer)
             return decoded
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise RefusedError(0, f"Unable to connect to the server: {error}") from error

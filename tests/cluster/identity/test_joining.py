@@ -41,10 +41,6 @@ def worthless(peering: Peering) -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def look(peering: Peering) -> None:
-    peering.consumer.run("annotate", "--overwrite", "identity", peering.name, f"looked-at={datetime.now(UTC)}")
-
-
 def test_the_credential_to_join_with_is_renewed_without_anybody_editing_a_file(peering: Peering) -> None:
     answer = yaml.safe_load(peering.answer(peering.ask()))
     user = peering.enter(json.dumps(answer))["status"]["user"]
@@ -60,7 +56,7 @@ def test_the_credential_to_join_with_is_renewed_without_anybody_editing_a_file(p
     wanted = yaml.safe_load(renewed["status"]["identity"])["spec"]["certificate"]
 
     def kept() -> bool:
-        look(peering)
+        peering.look()
         text = key_secret(peering).get("joining.json", "")
         return bool(text) and json.loads(base64.b64decode(text))["certificate"] == wanted
 
@@ -70,6 +66,6 @@ def test_the_credential_to_join_with_is_renewed_without_anybody_editing_a_file(p
     working = peering.credential()
     state(peering, "Drained")  # ends what the consumer works with, so that it has to join again
     eventually(lambda: dead(working), what="a drained tenant to have no rights", timeout=LONG)
-    look(peering)
+    peering.look()
     state(peering, "Active")
     assert peering.ready(user=user)["status"]["user"] != user

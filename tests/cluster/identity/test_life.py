@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +34,8 @@ def test_a37_a_drained_or_removed_tenants_credentials_never_live_again(peering: 
     peering.tenant("Drained")
     eventually(lambda: dead(before), what="a drained tenant to have no rights", timeout=60)
     state(peering, "Active")
+    peering.tenant("Active")
+    peering.look()
     second = peering.ready(user=first)["status"]["user"]
     drained = peering.credential("drained")
     eventually(lambda: drained.run("get", "namespacemaps") is not None, what="rights", timeout=LONG)
@@ -43,6 +44,7 @@ def test_a37_a_drained_or_removed_tenants_credentials_never_live_again(peering: 
     assert dead(drained)
     assert not peering.provider.exists("namespace", "isthmus-shop")
     peering.answer(tenant)  # the very same file
+    peering.look()
     third = peering.ready(user=second)["status"]["user"]
     again = peering.credential("again")
     eventually(lambda: again.run("get", "namespacemaps") is not None, what="rights", timeout=LONG)
@@ -90,7 +92,7 @@ def test_tokens_where_there_is_no_signer(peering: Peering) -> None:
 
     def another() -> bool:
         """A token that is refused is replaced, whatever its time."""
-        peering.consumer.run("annotate", "--overwrite", "identity", peering.name, f"looked-at={time.monotonic()}")
+        peering.look()
         return not dead(peering.credential("another"))
 
     eventually(another, what="another token", timeout=LONG, every=1)
