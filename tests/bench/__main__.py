@@ -12,7 +12,7 @@ from types import FrameType
 
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
-from tests.bench import burst, fleet, idle, kinds, labs, latency, peers, restart, streams, world
+from tests.bench import burst, fleet, flood, idle, kinds, labs, latency, peers, restart, streams, world
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings, SettingsError
 from tests.bench.world import World
@@ -51,10 +51,14 @@ def _measure(settings: BenchSettings, report: Report) -> None:
         progress("a lab with fake nodes comes up")
         with labs.temporary(LabSettings(nodes=0, kwok=kwok)) as lab:
             asyncio.run(_with_fake_nodes(lab, settings, report))
-    if "peers" in settings.parts:
+    if {"peers", "flood"} & set(settings.parts):
         progress("a lab for peers comes up")
-        with labs.temporary(LabSettings(nodes=0, kwok=1), number=2) as lab:
-            asyncio.run(peers.run(lab, settings, report))
+        with labs.temporary(LabSettings(nodes=0, kwok=1), number=2) as lab, peers.manager(lab) as manager:
+            if "peers" in settings.parts:
+                asyncio.run(peers.run(lab, manager, settings, report))
+            if "flood" in settings.parts:
+                progress("part flood")
+                asyncio.run(flood.run(lab, settings, report))
     if "streams" in settings.parts:
         progress("a lab with real nodes comes up")
         with labs.temporary(LabSettings(nodes=1), number=1) as lab:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from api.authentication.definitions import TENANTS
 from api.authentication.tenant import Tenant
 from deploy import stack
 from deploy.lab.lab import Lab
+from deploy.lab.process import Unit
 from identity.consumer import access
 from kube import config
 from kube.client import Client
@@ -48,26 +50,30 @@ class Passed:
     """The Node is Ready."""
 
 
-async def run(lab: Lab, settings: BenchSettings, report: Report) -> None:
-    """As many peers at once as the settings say, one number after the other."""
-    await asyncio.to_thread(lend, lab.provider)
+@contextmanager
+def manager(lab: Lab) -> Iterator[Unit]:
+    """The provider's."""
+    lend(lab.provider)
     options = (f"--advertise-server={lab.provider.url}", "--log-level=warning")
-    manager = await asyncio.to_thread(
-        lambda: start_manager(lab, lab.provider, "lender", "tenants", "provider", options=options)
-    )
+    unit = start_manager(lab, lab.provider, "lender", "tenants", "provider", options=options)
     try:
-        first = 0
-        for count in settings.peers:
-            spent = processes.cpu_seconds(manager.pid or 0)
-            passed = await _round(lab, range(first, first + count))
-            manager.check_alive()
-            spent = processes.cpu_seconds(manager.pid or 0) - spent
-            first += count
-            report.keep("peers", {"peers": count, "passed": [asdict(one) for one in passed], "manager": spent})
-            _rows(report, count, passed, spent)
-            progress(f"peers: {count}")
+        yield unit
     finally:
-        await asyncio.to_thread(manager.stop)
+        unit.stop()
+
+
+async def run(lab: Lab, unit: Unit, settings: BenchSettings, report: Report) -> None:
+    """As many peers at once as the settings say, one number after the other. `unit` is the provider's manager."""
+    first = 0
+    for count in settings.peers:
+        spent = processes.cpu_seconds(unit.pid or 0)
+        passed = await _round(lab, range(first, first + count))
+        unit.check_alive()
+        spent = processes.cpu_seconds(unit.pid or 0) - spent
+        first += count
+        report.keep("peers", {"peers": count, "passed": [asdict(one) for one in passed], "manager": spent})
+        _rows(report, count, passed, spent)
+        progress(f"peers: {count}")
 
 
 def _rows(report: Report, count: int, passed: Sequence[Passed], spent: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "streams")
+PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "flood", "streams")
 
 
 class SettingsError(ValueError):
