@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ HEALTH_PORT = 10248
 CAPACITY = {"cpu": "4", "memory": "8Gi", "pods": "110"}
 NAMESPACES_ROLE = "isthmus-virtual-kubelet-namespaces"
 REMOTE_ROLE = "isthmus-virtual-kubelet-remote"
+_NO_ANSWER = (LabError, OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class VirtualNode:
     def condition(self, kind: str = "Ready") -> dict[str, Any]:
         """A condition of the Node; empty if it has none."""
         try:
-            node = json.loads(self.consumer.kubectl("get", "node", self.name, "-o", "json"))
-        except LabError:
+            node = self.consumer.api.request("GET", f"/api/v1/nodes/{self.name}")
+        except _NO_ANSWER:
             return {}
         found: list[dict[str, Any]] = node["status"].get("conditions") or []
         return next((c for c in found if c["type"] == kind), {})
@@ -70,8 +72,8 @@ class VirtualNode:
     def _answers(self, path: str) -> bool:
         self.unit.check_alive()
         try:
-            return self.consumer.kubectl("get", "--raw", path).strip() == "ok"
-        except LabError:
+            return self.consumer.api.text(path).strip() == "ok"
+        except _NO_ANSWER:
             return False
 
 

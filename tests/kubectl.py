@@ -14,6 +14,8 @@ from tests import reading
 from tests.reading import NotUnderstoodError, RefusedError
 
 T = TypeVar("T")
+_REST, _LONGEST_REST = 2.0, 1.0
+"""How long is waited after a probe: so many times what it took, but not longer than this (seconds)."""
 
 
 class KubectlError(AssertionError):
@@ -21,10 +23,13 @@ class KubectlError(AssertionError):
 
 
 def eventually(probe: Callable[[], T], *, what: str, timeout: float = 30.0, every: float = 0.1) -> T:
-    """The first true value of `probe`; AssertionError after `timeout` seconds. KubectlErrors count as false."""
+    """The first true value of `probe`; AssertionError after `timeout` seconds. KubectlErrors count as false.
+
+    A probe that costs much, as one by kubectl does, is not made so often: other tests want the processors too.
+    """
     deadline = time.monotonic() + timeout
     last: object = None
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         try:
             value = probe()
         except KubectlError as error:
@@ -33,7 +38,7 @@ def eventually(probe: Callable[[], T], *, what: str, timeout: float = 30.0, ever
             if value:
                 return value
             last = value
-        time.sleep(every)
+        time.sleep(max(every, min(_REST * (time.monotonic() - began), _LONGEST_REST)))
     raise AssertionError(f"waited {timeout:.0f} s for {what}; last seen: {last!r}")
 
 

@@ -79,7 +79,7 @@ class Reader:
             self.kinds = self._discover()
         if key not in self.kinds:
             raise NotUnderstoodError(key)
-        path = self.kinds[key].path(manifest["metadata"].get("namespace", namespace))
+        path = self.kinds[key].path(manifest.get("metadata", {}).get("namespace", namespace))
         return self._ask(f"{path}?fieldValidation=Strict&fieldManager=kubectl-create", body=manifest)
 
     def _kind(self, kind: str) -> _Kind:

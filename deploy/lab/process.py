@@ -27,6 +27,7 @@ while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift
 echo $$ >"$pidfile"; exec "$@"
 """
 _TAIL = 4000
+_LONGEST_REST = 1.0
 
 T = TypeVar("T")
 
@@ -176,14 +177,18 @@ class Unit:
 
 
 def wait_until(condition: Callable[[], T], *, what: str, timeout: float, every: float = 0.02) -> T:
-    """The condition's first true value; LabError after `timeout` seconds. Exceptions of the condition pass through."""
+    """The condition's first true value; LabError after `timeout` seconds. Exceptions of the condition pass through.
+
+    A condition that costs much, as one by kubectl does, is not looked at so often.
+    """
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         if value := condition():
             return value
         if time.monotonic() > deadline:
             raise LabError(f"waited {timeout:.0f} s for {what}")
-        time.sleep(every)
+        time.sleep(max(every, min(2 * (time.monotonic() - began), _LONGEST_REST)))
 
 
 def _text(path: Path) -> str:
