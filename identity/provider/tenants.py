@@ -1,7 +1,6 @@
 """Reconciles Tenants: the request is checked, the tenant gets a namespace, rights and a flow, and its first credential.
 
-What was accepted is recorded in the status before anything is done with it, so that a request is fresh once only and a
-key that was replaced stays refused. A Tenant that is edited into something wrong keeps what it had.
+A Tenant that is edited into something wrong keeps what it had.
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from api.authentication.credential_request import CredentialRequest, PeeringRequest
+from api.authentication.credential_request import CredentialRequest
 from api.authentication.definitions import TENANTS
 from api.authentication.tenant import Tenant, TenantStatus
 from api.meta import Condition, condition, with_condition
-from identity import keys, names, requests
+from identity import names, requests
 from identity.problems import PendingError, RefusedError
 from identity.provider import manifest, rights
+from identity.provider.acceptance import Acceptance
 from identity.provider.inviting import Inviting
 from identity.provider.issuing import Credential, Issuer
 from identity.provider.removal import Removal
 from identity.provider.settings import ProviderSettings
 from identity.provider.writing import Writer
-from identity.requests import Csr, Party
+from identity.requests import Csr
 from identity.writing import Own
 from kube.client import Client
 from kube.controller import Result
@@ -44,9 +44,7 @@ FLOW_SCHEMAS: Final = Resource("flowcontrol.apiserver.k8s.io", "v1", "flowschema
 VERIFY_SECONDS: Final = 60.0
 """How often a tenant's objects are looked at: what somebody made of them is taken back."""
 WAIT_SECONDS: Final = 1.0
-_REMEMBERED: Final = 32
 _READY: Final = "Ready"
-_DRAINED: Final = "Drained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,7 @@ class Tenants:
         self._writer = Writer(client, check_leading=check_leading)
         self._issuer = Issuer(client, check_leading=check_leading)
         self._removal = Removal(client, self._writer)
+        self._acceptance = Acceptance(settings, now=now, tell=self._event)
         self._inviting = Inviting(self._writer, self._issuer, settings, asked=asked, now=now)
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -110,7 +109,7 @@ class Tenants:
     async def _bring(self, tenant: Tenant) -> Result:
         if tenant.spec.request is None:
             return await self._invite(tenant)
-        csr, accepted = self._accept(tenant)
+        csr, accepted = self._acceptance.accept(tenant)
         tenant = await self._record(tenant, accepted)
         if tenant.spec.state == "Drained":
             return await self._drain(tenant)
@@ -146,55 +145,6 @@ class Tenants:
         said = f"give the consumer status.identity and a token of service account {account} in {namespace}"
         await self._say(tenant, status, Said(False, "Invited", said))
         return Result(requeue_after=min(VERIFY_SECONDS, left + 0.1))
-
-    # -- the request
-
-    def _accept(self, tenant: Tenant) -> tuple[Csr, TenantStatus]:
-        """The certificate request, and the status with what is to be remembered of it. Raises `RefusedError`."""
-        spec, status = _asking(tenant), tenant.status
-        party = Party(consumer_id=tenant.consumer_id, cluster_id=spec.cluster_id)
-        csr = requests.check_request(spec.request, party, public_key=spec.public_key)
-        key = keys.digest(csr.key)
-        if not self._is_known(tenant, key):
-            if key in status.retired_keys:
-                text = "spec.publicKey: this key was replaced by another one before; let the consumer make a new key"
-                raise RefusedError("KeyRetired", text)
-            requests.check_fresh(
-                spec.request,
-                now=self._now(),
-                last=status.requested_at,
-                nonces=status.nonces,
-                lifetime=self._settings.request_lifetime,
-            )
-            status = _remember(status, tenant, key)
-            log.info("request accepted", tenant=tenant.consumer_id, key=key[:16], cluster=spec.cluster_id)
-            self._event(tenant, "RequestAccepted", f"the consumer's key {key[:16]} is let in")
-        return csr, self._lived(tenant, status)
-
-    def _is_known(self, tenant: Tenant, key: str) -> bool:
-        request, status = _asking(tenant).request, tenant.status
-        return (key, request.issued_at, request.nonce) == (status.key, status.requested_at, *status.nonces[-1:])
-
-    def _lived(self, tenant: Tenant, status: TenantStatus) -> TenantStatus:
-        """The status with the epoch and user that count now: a drain ends the life of all that was issued."""
-        was = condition(status.conditions, _DRAINED)
-        drained, was_drained = tenant.spec.state == "Drained", was is not None and was.status == "True"
-        epoch = status.epoch + (1 if drained and not was_drained else 0)
-        life = names.incarnation(tenant.metadata.uid, epoch)
-        namespace = names.tenant_namespace(tenant.consumer_id)
-        by_token = tenant.spec.credential == "Token"
-        user = names.account_user(namespace, names.account(life)) if by_token else names.user(tenant.consumer_id, life)
-        said = Condition(
-            type=_DRAINED,
-            status="True" if drained else "False",
-            reason=tenant.spec.state,
-            message="its credentials are void, and it has no rights" if drained else "it has its rights",
-            observed_generation=tenant.metadata.generation,
-        )
-        conditions = with_condition(status.conditions, said, now=requests.timestamp(self._now()))
-        return msgspec.structs.replace(
-            status, epoch=epoch, user="" if drained else user, namespace=namespace, conditions=conditions
-        )
 
     # -- what it gets
 
@@ -330,28 +280,3 @@ class Tenants:
         meta = tenant.metadata
         ref = ObjectReference(kind=TENANTS.kind, api_version=TENANTS.api_version, name=meta.name, uid=meta.uid)
         self._recorder.event(ref, type="Warning" if warning else "Normal", reason=reason, message=message)
-
-
-def _remember(status: TenantStatus, tenant: Tenant, key: str) -> TenantStatus:
-    """The status with a request that is accepted now. A new key ends the life of what was issued to the old one."""
-    request = _asking(tenant).request
-    replaced = bool(status.key) and status.key != key
-    return msgspec.structs.replace(
-        status,
-        key=key,
-        nonces=(*status.nonces, request.nonce)[-_REMEMBERED:],
-        requested_at=request.issued_at,
-        retired_keys=(*status.retired_keys, status.key)[-_REMEMBERED:] if replaced else status.retired_keys,
-        epoch=status.epoch + (1 if replaced else 0),
-        identity="",
-        expires="",
-        renew_after="",
-    )
-
-
-def _asking(tenant: Tenant) -> PeeringRequest:
-    """What the consumer said of itself. Raises `RefusedError`."""
-    spec = tenant.spec
-    if spec.cluster_id is None or spec.public_key is None or spec.request is None:
-        raise RefusedError("BadRequest", "spec: clusterID, publicKey and request are needed, as the consumer made them")
-    return PeeringRequest(cluster_id=spec.cluster_id, public_key=spec.public_key, request=spec.request)
