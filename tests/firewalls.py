@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.lab.fabric.places import Place
-
 Json = dict[str, Any]
-
-
-def listed(place: Place) -> list[Json]:
-    """An agent's table in the kernel, in a network namespace."""
-    found: list[Json] = json.loads(place.run(["nft", "-j", "list", "table", "inet", "isthmus"]))["nftables"]
-    return found
 
 
 def rules(items: Iterable[Json]) -> int:

@@ -334,8 +334,9 @@ def _clamp(links: Iterable[str], objects: _Objects) -> None:
     for matched in (oifname(names), iifname(names)):
         objects.rule(
             "clamp",
-            matched,
+            # First: next to no packet opens a connection, and an interface costs a lookup.
             {"match": {"op": "==", "left": flags, "right": "syn"}},
+            matched,
             {"mangle": {"key": size, "value": {"rt": {"key": "mtu"}}}},
         )
 
