@@ -44,7 +44,7 @@ class BenchSettings:
     """BENCH_PEERS: consumers that peer with one provider at once."""
     megabytes: int = 100
     """BENCH_MB: size of what is streamed."""
-    fabric_seconds: int = 4
+    fabric_seconds: int = 3
     """BENCH_FABRIC_SECONDS: length of a stream from pod to pod."""
     exchanges: int = 1000
     """BENCH_EXCHANGES: small requests from pod to pod, each with its answer."""
