@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 
 from netfabric.agent.kernel import INSIDE
 from netfabric.agent.model import (
+    Address,
     Desired,
-    Masquerade,
     Network,
     OverlayLink,
     Peer,
@@ -48,6 +48,8 @@ _CHAINS = {
     "keep": ("postrouting", "nat", 90),
     "snat": ("postrouting", "nat", 100),
 }
+TUNNELS = "tunnels"
+"""The set of the interfaces of all peers: one for all rules, so that a peer more is an element more and no rule."""
 DROPS = ("spoofed", "policy", "transit", "input")
 """Counters of each peer: why its packets were dropped."""
 GENERAL = ("underlay", "stray", "invalid")
@@ -94,6 +96,12 @@ class _Objects:
             described = {"name": f"{name}{version}", "type": _TYPE[version], "flags": ["interval"]}
             self._named.append({"set": _table(described) | ({"elem": elements} if elements else {})})
 
+    def interfaces(self, name: str, links: Iterable[str]) -> None:
+        """A set of interfaces."""
+        elements = sorted(links)
+        described = _table({"name": name, "type": "ifname"})
+        self._named.append({"set": described | ({"elem": elements} if elements else {})})
+
     def chain(self, name: str, *, policy: str = "accept") -> None:
         described: Json = {"name": name}
         if name in _CHAINS:
@@ -111,16 +119,17 @@ class _Objects:
 def _gateway(desired: Desired, objects: _Objects) -> None:
     own = [ip_network(interface.ip) for link in desired.links for interface in link.addresses]
     objects.addresses("own", own)
+    by_link = {link: peer for peer in desired.peers for link in peer.links}
+    objects.interfaces(TUNNELS, by_link)
     for name in ("raw", "mark", "dnat", "snat", "clamp", "input"):
         objects.chain(name)
     objects.chain("forward", policy="drop")
     for peer in desired.peers:
         _peer_sets(desired, peer, objects)
         _peer_chains(desired, peer, objects)
-    by_link = {link: peer for peer in desired.peers for link in peer.links}
     _raw(desired, by_link, objects)
     if by_link:
-        objects.rule("mark", iifname(by_link), {"mangle": {"key": {"meta": {"key": "mark"}}, "value": INSIDE}})
+        objects.rule("mark", from_peers(), {"mangle": {"key": {"meta": {"key": "mark"}}, "value": INSIDE}})
     for version in VERSIONS:
         seen = [(p.seen, peer.number) for peer in desired.peers for p in peer.prefixes if p.seen.version == version]
         if seen:
@@ -218,7 +227,6 @@ def _from_peer(desired: Desired, peer: Peer, objects: _Objects) -> None:
         objects.rule(chain, saddr(version, f"near_{n}_"), *errors())
         objects.rule(chain, saddr(version, f"real_{n}_", negate=True), *drop(counter("spoofed", peer)))
     objects.rule(chain, state("invalid"), *drop(counter("invalid")))
-    elsewhere = sorted(link for other in desired.peers for link in other.links)
     allowed = sorted(link for other in desired.peers if other.name in peer.policy.transit for link in other.links)
     if allowed:
         objects.rule(chain, oifname(allowed), {"accept": None})
@@ -226,7 +234,7 @@ def _from_peer(desired: Desired, peer: Peer, objects: _Objects) -> None:
     openers = sorted(link for other in desired.peers if peer.name in other.policy.transit for link in other.links)
     if openers:
         objects.rule(chain, oifname(openers), *answers())
-    objects.rule(chain, oifname(elsewhere), *drop(counter("transit", peer)))
+    objects.rule(chain, _interface("oifname", f"@{TUNNELS}"), *drop(counter("transit", peer)))
     for version in VERSIONS:
         objects.rule(chain, daddr(version, f"unreachable_{n}_"), *drop(counter("policy", peer)))
     objects.rule(chain, *answers())
@@ -280,7 +288,7 @@ def _mark_answers(by_link: Mapping[str, Peer], objects: _Objects) -> None:
     opener = {"map": {"key": {"meta": {"key": "iifname"}}, "data": {"set": numbers}}}
     mark = {"ct": {"key": "mark"}}
     objects.rule("mark", _direction("original"), {"mangle": {"key": mark, "value": opener}})
-    elsewhere = {"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": {"set": sorted(by_link)}}}
+    elsewhere = {"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": f"@{TUNNELS}"}}
     known = {"match": {"op": "!=", "left": mark, "right": 0}}
     answer = {"mangle": {"key": {"meta": {"key": "mark"}}, "value": mark}}
     objects.rule("mark", elsewhere, _direction("reply"), known, answer)
@@ -294,7 +302,7 @@ def _dnat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> N
     for version in VERSIONS:
         shown = [[prefix(e.shown), prefix(e.target)] for e in desired.exports if e.shown != e.target]
         if by_link and (elements := _of_version(shown, version)):
-            objects.rule("dnat", iifname(by_link), _nat("dnat", version, lookup(version, "daddr", elements)))
+            objects.rule("dnat", from_peers(), _nat("dnat", version, lookup(version, "daddr", elements)))
         remapped = [[prefix(p.seen), prefix(p.real)] for q in desired.peers for p in q.prefixes if p.seen != p.real]
         if elements := _of_version(remapped, version):
             objects.rule("dnat", _nat("dnat", version, lookup(version, "daddr", elements)))
@@ -302,9 +310,9 @@ def _dnat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> N
 
 def _input(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> None:
     _underlay(desired, objects)
-    for link, peer in sorted(by_link.items()):
+    _by_peer("input", "iifname", "ask", by_link, objects)
+    for peer in desired.peers:
         chain = f"ask_{peer.number}"
-        objects.rule("input", iifname([link]), {"jump": {"target": chain}})
         for version in VERSIONS:
             near = saddr(version, f"near_{peer.number}_")
             objects.rule(chain, near, {"match": _equal({"meta": {"key": "l4proto"}}, _ICMP[version])}, {"accept": None})
@@ -326,25 +334,27 @@ def _clamp(links: Iterable[str], objects: _Objects) -> None:
     for matched in (oifname(names), iifname(names)):
         objects.rule(
             "clamp",
-            matched,
+            # First: next to no packet opens a connection, and an interface costs a lookup.
             {"match": {"op": "==", "left": flags, "right": "syn"}},
+            matched,
             {"mangle": {"key": size, "value": {"rt": {"key": "mtu"}}}},
         )
 
 
 def _forward(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> None:
-    verdicts = {
-        key: [[link, {"jump": {"target": f"{way}_{peer.number}"}}] for link, peer in sorted(by_link.items())]
-        for key, way in (("iifname", "from"), ("oifname", "to"))
-    }
-    for key, elements in verdicts.items():
-        if elements:
-            objects.rule("forward", {"vmap": {"key": {"meta": {"key": key}}, "data": {"set": elements}}})
+    _by_peer("forward", "iifname", "from", by_link, objects)
+    _by_peer("forward", "oifname", "to", by_link, objects)
     objects.rule("forward", *drop(counter("stray")))
 
 
+def _by_peer(chain: str, key: str, way: str, by_link: Mapping[str, Peer], objects: _Objects) -> None:
+    """On to the chain WAY of the peer whose interface it is, by one lookup."""
+    chains = [[link, {"jump": {"target": f"{way}_{peer.number}"}}] for link, peer in sorted(by_link.items())]
+    if chains:
+        objects.rule(chain, {"vmap": {"key": {"meta": {"key": key}}, "data": {"set": chains}}})
+
+
 def _snat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> None:
-    back = [[link, {"jump": {"target": f"back_{peer.number}"}}] for link, peer in sorted(by_link.items())]
     if by_link:
         # Exports without a way back first: their source is the gateway's.
         for version in VERSIONS:
@@ -352,22 +362,25 @@ def _snat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> N
             if targets:
                 members = {"set": [prefix(target) for target in collapse(targets)]}
                 left = {"payload": {"protocol": _PROTOCOL[version], "field": "daddr"}}
-                objects.rule("snat", iifname(by_link), {"match": _equal(left, members)}, {"masquerade": None})
-        objects.rule("snat", {"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": back}}})
+                objects.rule("snat", from_peers(), {"match": _equal(left, members)}, {"masquerade": None})
+        _by_peer("snat", "iifname", "back", by_link, objects)
+    alike: dict[tuple[Address, tuple[Network, ...]], list[str]] = {}
     for masquerade in desired.masquerades:
-        _masquerade(masquerade, objects)
+        alike.setdefault((masquerade.address, masquerade.keep), []).append(masquerade.link)
+    for (address, keep), links in alike.items():
+        _masquerade(address, keep, links, objects)
 
 
-def _masquerade(masquerade: Masquerade, objects: _Objects) -> None:
-    version = masquerade.address.version
-    keep = [prefix(network) for network in collapse(masquerade.keep) if network.version == version]
+def _masquerade(address: Address, kept: Iterable[Network], links: Iterable[str], objects: _Objects) -> None:
+    version = address.version
+    keep = [prefix(network) for network in collapse(kept) if network.version == version]
     left = {"payload": {"protocol": _PROTOCOL[version], "field": "saddr"}}
     family: Json = _equal({"meta": {"key": "nfproto"}}, f"ipv{version}")
     outside = {"op": "!=", "left": left, "right": {"set": keep}} if keep else family
-    source = {"snat": {"family": _PROTOCOL[version], "addr": str(masquerade.address)}}
+    source = {"snat": {"family": _PROTOCOL[version], "addr": str(address)}}
     # What the gateway itself says to the peer's, probes above all, comes from its end of the tunnel.
     others = saddr(version, "own", negate=True)
-    objects.rule("snat", oifname([masquerade.link]), others, {"match": outside}, source)
+    objects.rule("snat", oifname(links), others, {"match": outside}, source)
 
 
 def collapse(networks: Iterable[Network]) -> list[Network]:
@@ -432,14 +445,23 @@ def _in_set(version: int, field: str, name: str, *, negate: bool) -> Json:
     return {"match": {"op": "!=" if negate else "==", "left": left, "right": f"@{name}{version}"}}
 
 
+def from_peers() -> Json:
+    """It came by a tunnel."""
+    return _interface("iifname", f"@{TUNNELS}")
+
+
 def iifname(names: Iterable[str]) -> Json:
     """It came by one of the interfaces."""
-    return {"match": _equal({"meta": {"key": "iifname"}}, {"set": sorted(names)})}
+    return _interface("iifname", {"set": sorted(names)})
 
 
 def oifname(names: Iterable[str]) -> Json:
     """It leaves by one of the interfaces."""
-    return {"match": _equal({"meta": {"key": "oifname"}}, {"set": sorted(names)})}
+    return _interface("oifname", {"set": sorted(names)})
+
+
+def _interface(key: str, right: Json | str) -> Json:
+    return {"match": _equal({"meta": {"key": key}}, right)}
 
 
 def udp(port: int) -> Json:

@@ -77,6 +77,8 @@ class Reconciler:
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._fingerprint = memory.load_firewall()
+        self._asked: tuple[Desired | None, str] = (None, "")
+        """The digest of what a state asks of the firewall: rendering it for each pass would cost more than the rest."""
         self._wireguard = tunnels.WireGuardTunnel()
         self._tunnels: Sequence[Tunnel] = (self._wireguard, tunnels.OverlayTunnel(), tunnels.ThirdPartyTunnel())
         self._outer_mtus: dict[str, int] = {}
@@ -203,11 +205,12 @@ class Reconciler:
                 log.info("kernel changed", do=step.do.value, object=step.object)
 
     async def _firewall(self, desired: Desired, done: _Pass) -> None:
-        objects = firewall.render(desired)
-        asked = tables.digest(objects) if objects else ""
-        if asked == self._fingerprint.asked and await tables.listed() == self._fingerprint.listed:
+        if self._asked[0] is not desired:
+            objects = firewall.render(desired)
+            self._asked = (desired, tables.digest(objects) if objects else "")
+        if self._asked[1] == self._fingerprint.asked and await tables.listed() == self._fingerprint.listed:
             return
-        self._fingerprint = await tables.replace(objects)
+        self._fingerprint = await tables.replace(firewall.render(desired))
         await asyncio.to_thread(self._memory.save_firewall, self._fingerprint)
         done.done += 1
 

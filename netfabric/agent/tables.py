@@ -62,7 +62,7 @@ async def listed() -> str:
 
 async def counts() -> dict[str, Count]:
     """The table's counters by name; none if there is no table."""
-    items = await _items(["list", "table", FAMILY, TABLE])
+    items = await _items(["list", "counters", "table", FAMILY, TABLE])
     found = (item["counter"] for item in items if "counter" in item)
     return {counter["name"]: Count(counter["packets"], counter["bytes"]) for counter in found}
 

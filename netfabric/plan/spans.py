@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 IPNetwork = IPv4Network | IPv6Network
@@ -64,7 +65,9 @@ def host(address: str) -> Span:
     return Span(found.version, int(found), 0)
 
 
+@lru_cache(maxsize=8192)
 def _address(version: int, number: int) -> str:
+    # Each node is told the same of each peer: written once for all nodes.
     return str(IPv4Address(number) if version == 4 else IPv6Address(number))
 
 

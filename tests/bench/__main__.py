@@ -12,7 +12,7 @@ from types import FrameType
 
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
-from tests.bench import burst, fleet, flood, idle, kinds, labs, latency, peers, restart, streams, world
+from tests.bench import burst, fabric, fleet, flood, idle, kinds, labs, latency, peers, restart, streams, world
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings, SettingsError
 from tests.bench.world import World
@@ -63,6 +63,8 @@ def _measure(settings: BenchSettings, report: Report) -> None:
         progress("a lab with real nodes comes up")
         with labs.temporary(LabSettings(nodes=1), number=1) as lab:
             streams.run(lab, settings, report)
+    if "fabric" in settings.parts:
+        fabric.run(settings, report)
 
 
 async def _with_fake_nodes(lab: Lab, settings: BenchSettings, report: Report) -> None:

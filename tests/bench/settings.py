@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "flood", "streams")
+PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "flood", "streams", "fabric")
 
 
 class SettingsError(ValueError):
@@ -44,6 +44,16 @@ class BenchSettings:
     """BENCH_PEERS: consumers that peer with one provider at once."""
     megabytes: int = 100
     """BENCH_MB: size of what is streamed."""
+    fabric_seconds: int = 3
+    """BENCH_FABRIC_SECONDS: length of a stream from pod to pod."""
+    exchanges: int = 1000
+    """BENCH_EXCHANGES: small requests from pod to pod, each with its answer."""
+    fabric_peers: tuple[int, ...] = (1, 10, 100)
+    """BENCH_FABRIC_PEERS: clusters that the fabric's agents are told of."""
+    fabric_nodes: int = 100
+    """BENCH_FABRIC_NODES: this cluster's nodes meanwhile."""
+    addresses: int = 10_000
+    """BENCH_ADDRESSES: remapped addresses at one gateway."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> BenchSettings:
@@ -67,6 +77,11 @@ class BenchSettings:
             namespaces=_number(env, "BENCH_NAMESPACES", default.namespaces),
             peers=_numbers(env, "BENCH_PEERS") or default.peers,
             megabytes=_number(env, "BENCH_MB", default.megabytes),
+            fabric_seconds=_number(env, "BENCH_FABRIC_SECONDS", default.fabric_seconds),
+            exchanges=_number(env, "BENCH_EXCHANGES", default.exchanges),
+            fabric_peers=_numbers(env, "BENCH_FABRIC_PEERS") or default.fabric_peers,
+            fabric_nodes=_number(env, "BENCH_FABRIC_NODES", default.fabric_nodes),
+            addresses=_number(env, "BENCH_ADDRESSES", default.addresses),
         )
 
 

@@ -389,7 +389,7 @@ class World:
             "route add default via fd24:0:0:1::1",
         )
         # What a CNI does that masquerades all that leaves for anywhere else.
-        cluster.node.run(["nft", "-f", "-"], stdin=_CNI)
+        cluster.node.run(["nft", "-f", "-"], stdin=CNI)
 
 
 _NAT = """
@@ -398,7 +398,7 @@ table ip nat {
     chain forward { type filter hook forward priority 0; iifname "to-east" ct state new drop; }
 }
 """
-_CNI = """
+CNI = """
 table ip cni {
     chain post {
         type nat hook postrouting priority srcnat; ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade;

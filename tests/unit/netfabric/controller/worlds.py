@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from netfabric.controller import keys
 from netfabric.controller.facts import Agent, Offloaded, PeerFacts, World
@@ -42,9 +43,9 @@ def nodes(count: int, *, capabilities: frozenset[str] = CAPABLE) -> tuple[Agent,
     )
 
 
-def gateways(count: int) -> tuple[Agent, ...]:
+def gateways(count: int, *, capabilities: frozenset[str] = CAPABLE) -> tuple[Agent, ...]:
     return tuple(
-        Agent(name=f"gw-{n}", role="gateway", address=f"10.0.255.{n + 1}", number=n, capabilities=CAPABLE)
+        Agent(name=f"gw-{n}", role="gateway", address=f"10.0.255.{n + 1}", number=n, capabilities=capabilities)
         for n in range(count)
     )
 
@@ -79,6 +80,22 @@ def world(inputs: Sequence[PeerInput], *, own: Own = OWN, count: int = 2, whole:
         peers=tuple(peers),
         sources=external.sources(own),
         protected=("10.96.0.1",),
+    )
+
+
+def sized(peers: int, *, nodes: int, capabilities: frozenset[str] = CAPABLE, technology: str = "WireGuard") -> World:
+    """So many peers with our own addresses, each dialled at an address of its own, and so many nodes."""
+    known = world(alike(peers), count=nodes)
+    if len(known.peers) != peers:
+        raise ValueError(f"two of {peers} tunnels have the same addresses: take another number")
+    return replace(
+        known,
+        nodes=tuple(replace(one, capabilities=capabilities) for one in known.nodes),
+        gateways=gateways(2, capabilities=capabilities),
+        peers=tuple(
+            replace(one, technology=technology, endpoint=f"198.18.{one.number >> 8}.{one.number & 255}:51820")
+            for one in known.peers
+        ),
     )
 
 
