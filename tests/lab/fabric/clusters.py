@@ -1,23 +1,21 @@
 """Two clusters as far as the fabric goes: real API servers, the product's manager, its agents where pods would be.
 
 There are no kubelets: Nodes and the agents' Pods are declared, and a namespace stands for each. A node has a bridge as
-a CNI makes it; a pod of the application and the gateways hang on it, and all that leaves is masqueraded. Both clusters
-have the same addresses inside. Agents run as `deploy/network` says, with the certificates that the manager made.
+a CNI makes it; a pod of the application and the gateways hang on it, and all that leaves is masqueraded; it has
+kube-proxy's rules for a Service. Both clusters have the same addresses inside, of both families. Agents run as
+`deploy/network` says, with the certificates that the manager made.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from deploy import stack
 from deploy.lab.cluster import LabCluster
@@ -25,71 +23,22 @@ from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from deploy.lab.process import Unit
 from tests.kubectl import Kubectl, KubectlError, admin, eventually
+from tests.lab.fabric.agents import ISTHMUS, MANIFESTS, Agent, Json
 from tests.lab.fabric.places import Place, join
-from tests.lab.fabric.prefork import Prefork, Process
-from tests.lab.fabric.world import PORT, TRAFFIC, serving, streaming
+from tests.lab.fabric.prefork import Prefork
+from tests.lab.fabric.services import SERVICES, SERVICES6, proxy
+from tests.lab.fabric.world import POD, POD6, PODS, PODS6, PORT, TRAFFIC, dropped, serving, streaming
 
-Json = dict[str, Any]
-
-PODS, SERVICES, EXTERNAL = "10.244.0.0/16", "10.96.0.0/16", "10.250.0.0/24"
-NODE, POD, SERVICE = "worker-1", "10.244.1.5", "10.96.0.10"
-SEEN = {"west": ("10.71.0.0/16", "10.171.0.0/16"), "east": ("10.72.0.0/16", "10.172.0.0/16")}
-"""By cluster: how it sees the other's pods and Services."""
+EXTERNAL, EXTERNAL6 = "10.250.0.0/24", "fd25::/120"
+NODE, NODE_PODS = "worker-1", ["10.244.1.0/24", "fd24:0:0:1::/64"]
+NETWORKS = (PODS, SERVICES, EXTERNAL, PODS6, SERVICES6, EXTERNAL6)
+SEEN = {
+    "west": ("10.71.0.0/16", "10.171.0.0/16", "10.70.1.0/24", "fd71::/48", "fd71:96::/112", "fd71:25::/120"),
+    "east": ("10.72.0.0/16", "10.172.0.0/16", "10.70.2.0/24", "fd72::/48", "fd72:96::/112", "fd72:25::/120"),
+}
+"""By cluster: how it sees the other's networks."""
 PEER_PORT = 51820
 LONG = 60.0
-_MANIFESTS = ROOT / "deploy/network"
-_ISTHMUS = str(Path(sys.executable).parent / "isthmus")
-
-
-class Agent:
-    """An agent as its pod would run it."""
-
-    def __init__(self, place: Place, *, role: str, name: str, address: str, folder: Path, prefork: Prefork) -> None:
-        self.place, self.role, self.name, self.address = place, role, name, address
-        self._folder = folder / name
-        self._prefork = prefork
-        self.process: Process | None = None
-
-    def certify(self, secret: Json) -> None:
-        """What the Secret's volume holds."""
-        files = self._folder / "tls"
-        files.mkdir(parents=True, exist_ok=True)
-        for name, text in secret["data"].items():
-            (files / name).write_bytes(base64.b64decode(text))
-
-    def start(self) -> None:
-        """As `deploy/network` says."""
-        arguments = _arguments({"gateway": "gateway.yaml", "node": "node.yaml"}[self.role])
-        known = {"$(POD_NAME)": self.name, "$(NODE_NAME)": self.name, "/etc/isthmus/tls": f"{self._folder}/tls"}
-        known |= {"$(POD_IP)": self.address, "$(HOST_IP)": self.address}
-        for placeholder, text in known.items():
-            arguments = [one.replace(placeholder, text) for one in arguments]
-        arguments.append(f"--state-directory={self._folder}/kept")
-        self.process = self._prefork.start(self.place, arguments, log=self._folder / "log")
-
-    def end(self, number: signal.Signals) -> None:
-        """SIGKILL as by a crash, SIGTERM as when its pod is deleted."""
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(timeout=30)
-            self.process = None
-
-    def clean(self) -> None:
-        """What an administrator runs last; the agent must not run."""
-        self.place.run(
-            [_ISTHMUS, "fabric-agent", "--role", self.role, f"--state-directory={self._folder}/kept", "--clean"]
-        )
-
-    @property
-    def log(self) -> str:
-        """The end of what it wrote."""
-        file = self._folder / "log"
-        return "\n".join(file.read_text().splitlines()[-30:]) if file.exists() else ""
-
-
-def _arguments(file: str) -> list[str]:
-    (container,) = yaml.safe_load((_MANIFESTS / file).read_text())["spec"]["template"]["spec"]["containers"]
-    return list(container["args"])
 
 
 class Side:
@@ -122,34 +71,49 @@ class Side:
         return [self.node, self.pod, *self.gateways]
 
     @property
-    def remote(self) -> str:
-        """The other side's pod."""
-        return SEEN[self.name][0].replace("0.0/16", "1.5")
+    def node_addresses(self) -> tuple[str, str]:
+        """The node's own."""
+        return self.agents[NODE].address, f"fd10:0:0:{self.number}::2"
 
     @property
-    def remote_service(self) -> str:
-        """The other side's Service."""
-        return SEEN[self.name][1].replace("0.0/16", "0.10")
+    def remote(self) -> str:
+        """The other side's pod."""
+        return self.seen(POD)
+
+    def seen(self, address: str) -> str:
+        """How an address of the other side's is called here."""
+        wanted = ip_address(address)
+        for real, seen in zip(map(ip_network, NETWORKS), map(ip_network, SEEN[self.name]), strict=True):
+            if wanted in real:
+                return str(seen[int(wanted) - int(real[0])])
+        raise AssertionError(f"{address} is in none of {NETWORKS}")
 
     def wire(self, router: Place) -> None:
         """The node with its uplink and bridge, pods on it, and the way from the manager."""
         join(router, f"to-{self.name}", self.node, "wan")
-        router.ip(f"address add 10.0.{self.number}.1/24 dev to-{self.name}")
+        number = self.number
+        router.ip(
+            f"address add 10.0.{number}.1/24 dev to-{self.name}",
+            f"address add fd10:0:0:{number}::1/64 dev to-{self.name} nodad",
+        )
         self.node.ip(
-            f"address add 10.0.{self.number}.2/24 dev wan",
-            f"route add default via 10.0.{self.number}.1",
+            f"address add 10.0.{number}.2/24 dev wan",
+            f"address add {self.node_addresses[1]}/64 dev wan nodad",
+            f"route add default via 10.0.{number}.1",
+            f"route add default via fd10:0:0:{number}::1",
             "link add cni0 type bridge forward_delay 0",
             "address add 10.244.1.1/24 dev cni0",
+            "address add fd24:0:0:1::1/64 dev cni0 nodad",
             "link set cni0 up",
         )
-        addresses = [POD, *(agent.address for agent in self.agents.values() if agent.role == "gateway")]
-        for number, (place, address) in enumerate(zip([self.pod, *self.gateways], addresses, strict=True)):
-            join(self.node, f"pod{number}", place, "eth0")
-            self.node.ip(f"link set pod{number} master cni0")
-            place.ip(f"address add {address}/24 dev eth0", "route add default via 10.244.1.1")
+        for index, place in enumerate([self.pod, *self.gateways]):
+            join(self.node, f"pod{index}", place, "eth0")
+            self.node.ip(f"link set pod{index} master cni0")
+            self.address(place)
         for place in (self.node, *self.gateways):
             place.forward()
         self.node.run(["nft", "-f", "-"], stdin=_CNI)
+        proxy(self.node)
         site = self.host.site
         site.run(["ip", "link", "add", "node", "type", "veth", "peer", "name", "manager", "netns", str(self.node.pid)])
         site.run(["ip", "address", "add", "10.9.9.1/30", "dev", "node"])
@@ -158,6 +122,19 @@ class Side:
         for network in (PODS, f"10.0.{self.number}.0/24"):
             site.run(["ip", "route", "add", network, "via", "10.9.9.2"])
 
+    def address(self, pod: Place) -> None:
+        """Give a pod its addresses and ways out, as far as it has none: a link that goes down loses some."""
+        known = {self.pod: (POD, POD6)}
+        for agent in self.agents.values():
+            known[agent.place] = (agent.address, f"fd24:0:0:1::{agent.address.rpartition('.')[2]}")
+        own, own6 = known[pod]
+        pod.ip(
+            f"address replace {own}/24 dev eth0",
+            f"address replace {own6}/64 dev eth0 nodad",
+            "route replace default via 10.244.1.1",
+            "route replace default via fd24:0:0:1::1",
+        )
+
     def prepare(self) -> None:
         """CRDs, roles, a Node and the agents' Pods."""
         own, anywhere = self.kubectl, Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "")
@@ -165,14 +142,13 @@ class Side:
         for file in ("namespace", "account"):
             anywhere.run("apply", "--server-side", "-f", str(stack.MANAGER / f"base/{file}.yaml"))
         for file in ("namespace", "rbac"):
-            anywhere.run("apply", "--server-side", "-f", str(_MANIFESTS / f"{file}.yaml"))
+            anywhere.run("apply", "--server-side", "-f", str(MANIFESTS / f"{file}.yaml"))
         own.run("wait", "--for=condition=Established", "crd", "--all")
         eventually(lambda: own.run("get", "networkpeerings") is not None, what="networkpeerings")
         self.cluster.wait_service_account("isthmus-network")
-        network = "10.244.1.0/24"
-        own.create({**_object("Node", NODE), "spec": {"podCIDR": network, "podCIDRs": [network]}})
-        address = {"type": "InternalIP", "address": self.agents[NODE].address}
-        self._tell("node", NODE, {"addresses": [address]})
+        own.create({**_object("Node", NODE), "spec": {"podCIDR": NODE_PODS[0], "podCIDRs": NODE_PODS}})
+        addresses = [{"type": "InternalIP", "address": address} for address in self.node_addresses]
+        self._tell("node", NODE, {"addresses": addresses})
         for agent in self.agents.values():
             self.declare(agent)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -220,10 +196,11 @@ class Side:
 
     def declare_peering(self, peer: str) -> None:
         """This side's half."""
-        local: Json = {"podCIDRs": [PODS], "serviceCIDRs": [SERVICES], "externalCIDRs": [EXTERNAL]}
+        local: Json = {"podCIDRs": [PODS, PODS6], "serviceCIDRs": [SERVICES, SERVICES6]}
+        local["externalCIDRs"] = [EXTERNAL, EXTERNAL6]
         if self.name == "east":
             local["endpoints"] = [f"10.0.{self.number}.2:{PEER_PORT}"]  # the west dials
-        seen = zip((PODS, SERVICES), SEEN[self.name], strict=True)
+        seen = zip(NETWORKS, SEEN[self.name], strict=True)
         spec = {"local": local, "port": PEER_PORT, "trafficPolicy": "WholeCluster"}
         spec["remap"] = [{"cidr": cidr, "seenAs": other} for cidr, other in seen]
         kind = "NetworkPeering"
@@ -233,7 +210,7 @@ class Side:
 
     def export(self, peer: str) -> str:
         """What `isthmus network export` prints once it can."""
-        command = [_ISTHMUS, "network", "export", peer, "--named", self.name]
+        command = [ISTHMUS, "network", "export", peer, "--named", self.name]
         command.append(f"--kubeconfig={self.kubectl.kubeconfig}")
 
         def told() -> str:
@@ -264,13 +241,17 @@ class Side:
         status: Json = self.kubectl.get("networkpeering", peer)["status"]
         return str(status.get("connection", {}).get("gateway", ""))
 
-    def pings(self, *, place: Place | None = None) -> bool:
-        """Whether the other side's pod answers the pod, or another place."""
-        return (place or self.pod).succeeds(["ping", "-q", "-c", "1", "-W", "2", self.remote])
+    def dropped(self, name: str) -> int:
+        """Packets that gateways dropped for a reason."""
+        return sum(dropped(place, name) for place in self.gateways)
 
-    def asks(self, *words: str | int) -> str:
-        """What traffic.py says in the pod."""
-        return self.pod.run([sys.executable, TRAFFIC, *(str(word) for word in words)]).strip()
+    def pings(self) -> bool:
+        """Whether the other side's pod answers the pod."""
+        return self.pod.succeeds(["ping", "-q", "-c", "1", "-W", "2", self.remote])
+
+    def asks(self, *words: str | int, place: Place | None = None) -> str:
+        """What traffic.py says in the pod, or another place."""
+        return (place or self.pod).run([sys.executable, TRAFFIC, *(str(word) for word in words)]).strip()
 
     @property
     def words(self) -> str:
@@ -315,7 +296,7 @@ class Clusters:
             side.wire(self.router)
             self._servers.enter_context(serving(side.pod, PORT))
         self.router.run(["nft", "-f", "-"], stdin=_ONE_WAY)
-        self.east.node.run(["nft", "-f", "-"], stdin=_SERVICES)
+        self.east.node.run(["nft", "-f", "-"], stdin=_GATEWAY_SERVICE)
         for side in self.sides:
             side.start_agents()
 
@@ -332,9 +313,9 @@ class Clusters:
             side.until(peer, "Ready", _is_true, what=f"{side.name} to be Ready")
 
     @contextmanager
-    def stream(self) -> Iterator[Json]:
-        """A TCP stream from the west's pod to the east's."""
-        with streaming(self.west.pod, self.west.remote) as found:
+    def stream(self, *, verb: str = "stream") -> Iterator[Json]:
+        """A TCP stream from the west's pod to the east's, or with `beat` datagrams."""
+        with streaming(self.west.pod, self.west.remote, verb=verb) as found:
             yield found
 
     def down(self) -> None:
@@ -357,8 +338,12 @@ def _object(kind: str, name: str, labels: dict[str, str] | None = None) -> Json:
 
 
 _CNI = f"""
-table ip cni {{
-    chain post {{ type nat hook postrouting priority srcnat; ip saddr {PODS} ip daddr != {PODS} masquerade; }}
+table inet cni {{
+    chain post {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {PODS} ip daddr != {PODS} masquerade
+        ip6 saddr {PODS6} ip6 daddr != {PODS6} masquerade
+    }}
 }}
 """
 _ONE_WAY = """
@@ -366,13 +351,11 @@ table ip firewall {
     chain forward { type filter hook forward priority 0; iifname "to-east" ct state new drop; }
 }
 """
-# What kube-proxy makes of the gateway's Service, of which the active gateway is the only endpoint, and of another one.
-_SERVICES = f"""
-table ip services {{
+# What kube-proxy makes of the gateway's Service, of which the active gateway is the only endpoint.
+_GATEWAY_SERVICE = f"""
+table ip gateway {{
     chain pre {{
-        type nat hook prerouting priority dstnat;
-        ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.251
-        ip daddr {SERVICE} tcp dport {PORT} dnat to {POD}
+        type nat hook prerouting priority dstnat; ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.251;
     }}
 }}
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_f33_an_endpoint_that_moves(world: World) -> None:
                 "address add 10.0.2.2/24 dev wan",
                 "route replace default via 10.0.2.1",
             )
+            west.gateway_agent.apply(world.gateway_state(west))
     assert not stream["error"]
 
 
@@ -212,23 +214,32 @@ def test_a_sender_that_forbids_fragments_is_told_what_fits(world: World) -> None
     assert (result.passing, result.path_mtu) == (True, link.mtu)
 
 
-def test_reconfigurations_do_not_disturb_a_stream(world: World) -> None:
-    agent, node = world.west.gateway_agent, world.west.node_agent
-    with world.stream(world.west) as stream, world.stream(world.east) as back:
-        for number in range(50):
-            state = world.gateway_state(world.west)
-            state.peers[0].policy.unreachable.append(f"10.244.{number + 2}.0/24")
-            state.exports.add(shown=f"10.244.200.{number + 1}/32", target=f"10.0.1.{number + 1}/32", masquerade=True)
-            state.links[0].wireguard.peers[0].allowed_ips.append(f"10.50.{number}.0/24")
-            if number % 2:
-                state.peers[0].prefixes.add(real=f"10.60.{number}.0/24", seen=f"10.70.{number}.0/24")
-            agent.apply(state)
-            if number % 10 == 0:
-                told = world.node_state(world.west)
-                told.routes.add(prefix=f"10.70.{number}.0/24", link="un-gw", via="169.254.20.1")
-                node.apply(told)
+def test_200_reconfigurations_do_not_disturb_a_stream(world: World) -> None:
+    """A hundred at each side, both at once."""
+
+    def reconfigure(cluster: Cluster) -> None:
+        for number in range(100):
+            _reconfigure(world, cluster, number)
+
+    with world.stream(world.west) as stream, world.stream(world.east) as back, ThreadPoolExecutor() as sides:
+        list(sides.map(reconfigure, world.clusters))
     assert (stream["error"], back["error"]) == ("", "")
     assert min(stream["count"], back["count"]) > 50
+
+
+def _reconfigure(world: World, cluster: Cluster, number: int) -> None:
+    """Policy, exports and the tunnel every time, prefixes every other time, the node now and then."""
+    state = world.gateway_state(cluster)
+    state.peers[0].policy.unreachable.append(f"10.244.{number + 2}.0/24")
+    state.exports.add(shown=f"10.244.200.{number + 1}/32", target=f"10.0.1.{number + 1}/32", masquerade=True)
+    state.links[0].wireguard.peers[0].allowed_ips.append(f"10.50.{number}.0/24")
+    if number % 2:
+        state.peers[0].prefixes.add(real=f"10.60.{number}.0/24", seen=f"10.70.{number}.0/24")
+    cluster.gateway_agent.apply(state)
+    if number % 10 == 0:
+        told = world.node_state(cluster)
+        told.routes.add(prefix=f"10.70.{number}.0/24", link="un-gw", via="169.254.20.1")
+        cluster.node_agent.apply(told)
 
 
 def test_a40_a_spoofed_source_is_dropped_and_counted(world: World) -> None:

@@ -8,11 +8,14 @@ sctp HOST PORT BYTES    the same as tcp
 peer HOST PORT          prints the source address that the server sees
 stream HOST PORT        numbers there and back, every 20 ms, until SIGTERM; then prints JSON:
                         count, longest gap in seconds, error
+beat HOST PORT          the same by datagrams, one every 100 ms, answered or not; the gap is between answers
+dns KIND HOST NAME TYPE asks a server for a name's addresses by udp or tcp; prints them; TYPE is 4 or 6
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import socket
@@ -109,6 +112,8 @@ def _ask(host: str, port: int, data: bytes) -> bytes:
 
 AFTER = 20
 """Exchanges of a stream after it was told to end."""
+BEAT = 0.1
+SILENCE = 120.0
 
 
 def stream(host: str, port: int) -> None:
@@ -138,9 +143,63 @@ def stream(host: str, port: int) -> None:
     sys.stdout.write(json.dumps({"count": count, "gap": longest, "error": error}) + "\n")
 
 
+def beat(host: str, port: int) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    count, longest, after, error = 0, 0.0, 0, ""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect((host, port))
+        sender.settimeout(BEAT)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        before = end = time.monotonic()
+        for number in itertools.count():
+            due = end + number * BEAT
+            time.sleep(max(0.0, due - time.monotonic()))
+            # While there is no way the kernel may say so, and a late answer counts as well.
+            with contextlib.suppress(OSError):
+                sender.send(struct.pack("!Q", number))
+                sender.recv(64)
+                count += 1
+                after += stop.is_set()
+                longest, before = max(longest, time.monotonic() - before), time.monotonic()
+            if after >= AFTER:
+                break
+            if time.monotonic() - before > SILENCE:
+                error = f"no answer for {SILENCE} s"
+                break
+    sys.stdout.write(json.dumps({"count": count, "gap": longest, "error": error}) + "\n")
+
+
+def dns(kind: str, host: str, name: str, version: int) -> None:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    record = {4: 1, 6: 28}[version]
+    query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", record, 1)
+    if kind == "udp":
+        answer = _ask(host, 53, query)
+    else:
+        with socket.create_connection((host, 53), timeout=5) as connection:
+            connection.sendall(struct.pack("!H", len(query)) + query)
+            stream = connection.makefile("rb")
+            answer = stream.read(struct.unpack("!H", stream.read(2))[0])
+    family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
+    at = len(query)  # the question is repeated before the answers
+    for _ in range(struct.unpack("!H", answer[6:8])[0]):
+        at = _after_name(answer, at) + 10  # type, class, time to live, length
+        sys.stdout.write(socket.inet_ntop(family, answer[at : at + size]) + "\n")
+        at += size
+
+
+def _after_name(message: bytes, at: int) -> int:
+    """A name is labels and a zero, or ends in a pointer of two bytes to another one."""
+    while 0 < message[at] < 0xC0:
+        at += 1 + message[at]
+    return at + 2 if message[at] else at + 1
+
+
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     numbers = [int(word) if word.isdigit() else word for word in rest]
-    verbs = {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream}
-    verbs |= {"sctp": sctp, "sctp-serve": sctp_serve}
+    verbs = {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream, "beat": beat}
+    verbs |= {"sctp": sctp, "sctp-serve": sctp_serve, "dns": dns}
     verbs[verb](*numbers)  # type: ignore[operator]

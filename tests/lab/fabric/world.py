@@ -72,9 +72,9 @@ def serving(place: Place, port: int, *, verb: str = "serve") -> Iterator[None]:
 
 
 @contextmanager
-def streaming(place: Place, address: str) -> Iterator[dict[str, Any]]:
+def streaming(place: Place, address: str, *, verb: str = "stream") -> Iterator[dict[str, Any]]:
     """A TCP stream from a place to an address, running meanwhile; filled in at the end: count, gap, error."""
-    process = place.start([sys.executable, TRAFFIC, "stream", address, str(PORT)])
+    process = place.start([sys.executable, TRAFFIC, verb, address, str(PORT)])
     found: dict[str, Any] = {}
     assert process.stdout is not None
     try:
@@ -89,6 +89,13 @@ def streaming(place: Place, address: str) -> Iterator[dict[str, Any]]:
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+def dropped(place: Place, name: str) -> int:
+    """Packets that were dropped for a reason, as the kernel's table says."""
+    items = json.loads(place.run(["nft", "-j", "list", "table", "inet", "isthmus"]))["nftables"]
+    counters = [item["counter"] for item in items if "counter" in item]
+    return sum(c["packets"] for c in counters if c["name"].partition("_")[0] == name)
 
 
 class AgentProcess:
@@ -167,10 +174,8 @@ class AgentProcess:
             return next(iter(found))
 
     def dropped(self, name: str) -> int:
-        """Packets that were dropped for a reason, as the kernel's table says."""
-        items = json.loads(self.place.run(["nft", "-j", "list", "table", "inet", "isthmus"]))["nftables"]
-        counters = [item["counter"] for item in items if "counter" in item]
-        return sum(c["packets"] for c in counters if c["name"].partition("_")[0] == name)
+        """Packets that were dropped there for a reason."""
+        return dropped(self.place, name)
 
 
 @dataclass
