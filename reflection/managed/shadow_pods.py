@@ -150,6 +150,9 @@ class ShadowPods:
         if fresh is None or fresh.status.phase in TERMINAL_PHASES or fresh.metadata.deletion_timestamp:
             return Result(requeue_after=BLOCKED_RETRY)  # the cache is about to tell
         if self._may_have_run(key, fresh, asked):
+            if (found := await self._unseen(key, fresh)) is not None:
+                self._assume(key, found)
+                return Result(requeue_after=0.0)
             lost = Verdict(Course.ENDED, "Failed", forging.LOST, "the pod vanished and may not run twice")
             await self._record(key, fresh, lost, fresh.status.pod_uid)
             return None
@@ -209,9 +212,7 @@ class ShadowPods:
                 return Result(requeue_after=EARLY_RETRY)
             return await self._refuse(shadow, refusals.of(error))
         self._admission.made(key, created.metadata)
-        entry = self._ledger[key]
-        entry.assumed, entry.assumed_at = created, time.monotonic()
-        memory.made_at = entry.assumed_at
+        memory.made_at = self._assume(key, created)
         log.info("made pod", pod=f"{key[0]}/{key[1]}", consumer_id=consumer_id)
         return Result(requeue_after=SETTLE_SECONDS)
 
@@ -223,8 +224,7 @@ class ShadowPods:
         owner = forging.made_for(found.metadata)
         if owner == shadow.metadata.uid:
             self._admission.made(key, found.metadata)
-            entry = self._ledger[key]
-            entry.assumed, entry.assumed_at = found, time.monotonic()
+            self._assume(key, found)
             return Result(requeue_after=0.0)
         self._admission.release(key)
         if owner:
@@ -335,10 +335,7 @@ class ShadowPods:
 
     async def _end(self, key: Key, shadow: ShadowPod, pod: Object | None) -> Result | None:
         """The consumer wants the pod gone: delete it with its grace, and let the ShadowPod go after it."""
-        if pod is None and not self._seen_to_go(key, shadow):
-            pod = await self._ask(key)
-            if pod is not None and forging.made_for(pod.metadata) != shadow.metadata.uid:
-                pod = None
+        pod = pod or await self._unseen(key, shadow)
         if pod is None:
             await self._let_go(shadow)
             return None
@@ -368,6 +365,19 @@ class ShadowPods:
     async def _let_go(self, shadow: ShadowPod) -> None:
         if SHADOW_FINALIZER in shadow.metadata.finalizers:
             await self._set_finalizers(shadow, [one for one in shadow.metadata.finalizers if one != SHADOW_FINALIZER])
+
+    async def _unseen(self, key: Key, shadow: ShadowPod) -> Object | None:
+        """The pod that the cache does not show: a list may lie (fault F12), and a watch tells of a pod's end."""
+        if self._seen_to_go(key, shadow):
+            return None
+        found = await self._ask(key)
+        return found if found is not None and forging.made_for(found.metadata) == shadow.metadata.uid else None
+
+    def _assume(self, key: Key, pod: Object) -> float:
+        """Believe in a pod until the cache shows it; since when, by the monotonic clock."""
+        entry = self._ledger[key]
+        entry.assumed, entry.assumed_at = pod, time.monotonic()
+        return entry.assumed_at
 
     async def _ask(self, key: Key) -> Object | None:
         """The pod of this name as the API server has it now."""

@@ -48,23 +48,36 @@ def world(lab: Lab, node: stack.VirtualNode, spoiled_manager: Unit, proxy: Proxy
 def test_f12_i2_i3_empty_lists_end_no_pod_and_double_none(world: World, proxy: Proxy) -> None:
     world.running(*NAMES)
     empty = [proxy.add(rules.empty_list(), path=f"^{path}$", verb="list") for path in _LISTS]
-    since = len(proxy.records)
     for path in _LISTS:
         world.list_again("provider", path=path, streaming=False)
     world.until(lambda: all(rule.hits for rule in empty), what="the empty lists")
-
-    def doubted(name: str) -> bool:
-        return bool(proxy.seen(path=f"/{world.remote_namespace}/(shadow)?pods/{name}$", verb="get", since=since))
-
-    world.until(lambda: all(map(doubted, NAMES)), what=f"doubts about {NAMES}")
+    resources = ("shadowpods", "pods")
+    world.until(
+        lambda: all(world.logged("listed", resource=one, objects=0) for one in resources), what="belief in them"
+    )
+    world.running("c")  # which comes after all that seemed to have gone
     proxy.clear()
     for path in _LISTS:
         world.list_again("provider", path=path)
-    world.running("c")
     world.delete("a")
     world.until_gone("a")
     history = world.check()
     assert [len(history.remotes_of(world.uid(name))) for name in ("b", "c")] == [1, 1]
+
+
+def test_f12_i2_an_empty_list_of_pods_loses_none_that_may_run_once(world: World, proxy: Proxy) -> None:
+    world.held_running("once", restartPolicy="Never")
+    _, pods = _LISTS
+    empty = proxy.add(rules.empty_list(), path=f"^{pods}$", verb="list")
+    since = len(proxy.records)
+    world.list_again("provider", path=pods, streaming=False)
+    world.until(lambda: empty.hits, what="the empty list")
+    world.until(lambda: proxy.seen(path=f"{world.remote_path('once')}$", verb="get", since=since), what="doubts")
+    proxy.clear()
+    world.list_again("provider", path=pods)
+    world.set_remote_status("once", phase="Succeeded")
+    world.until_phase("once", phase="Succeeded")
+    assert len(world.check().remotes_of(world.uid("once"))) == 1
 
 
 def test_f4_i2_a_create_whose_answer_is_lost_makes_one_pod(world: World, proxy: Proxy) -> None:

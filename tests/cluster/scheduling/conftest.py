@@ -52,7 +52,9 @@ def space(lab: Lab, with_kinds: LabCluster) -> Iterator["Space"]:
     kubectl.run("create", "namespace", kubectl.namespace)
     kubectl.wait_for("serviceaccount", "default", timeout=LONG)
     yield Space(kubectl)
-    kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false", "--ignore-not-found")
+    # The API server looks for policies once a second: what held isthmus in place may hold this for a moment longer.
+    delete = ("delete", "namespace", kubectl.namespace, "--wait=false", "--ignore-not-found")
+    eventually(lambda: kubectl.result(*delete).returncode == 0, what="the namespace to be free", timeout=LONG)
 
 
 @dataclass(frozen=True)
