@@ -6,7 +6,7 @@ from deploy.lab.errors import LabError
 from deploy.lab.guest import boot
 
 PYTEST = "python3 -m pytest -q -p no:cacheprovider"
-FABRIC = "guest_only.py test_paths.py::test_pod_to_pod test_three.py"
+FABRIC = "guest_only.py test_paths.py::test_pod_to_pod"
 
 
 @pytest.mark.timeout(900)
