@@ -59,6 +59,7 @@ def tcp(host: str, port: int, size: int, source: int = 0) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         connection.bind(("", source))
         connection.connect((host, port))
+        connection.settimeout(30)  # with loss and an emulated processor TCP may rest for long
         _there_and_back(connection, size)
 
 
