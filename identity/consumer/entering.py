@@ -158,6 +158,7 @@ class Entry:
         async with connect(place, proof) as client:
             remote = Remote(client, namespace=space, consumer_id=self._settings.consumer_id)
             info = await remote.info()
+            self._check_leading()
             await self._joining.keep(identity, key, info.entry)
             if held is None or held.proof.user != info.user or self._is_due(held):
                 try:
