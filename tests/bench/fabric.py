@@ -6,10 +6,7 @@ No clusters: network namespaces, the agents as programs in them, and the states 
 from __future__ import annotations
 
 import statistics
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from deploy.lab import packages
@@ -18,7 +15,7 @@ from tests.bench.changes import percentile
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings
 from tests.bench.ways import Way
-from tests.lab.fabric.world import World
+from tests.lab.fabric.world import connected
 
 Measured = dict[str, dict[str, list[float]]]
 """By way and by what was measured: one value of each round."""
@@ -39,23 +36,11 @@ _ROWS = (
 def run(settings: BenchSettings, report: Report) -> None:
     """All of it, one after the other."""
     packages.ensure_fabric()
-    with _world() as world:
+    with connected() as world:
         with ways.opened(world) as found:
             _paths(found, settings, report)
         fabric_addresses.run(world, settings, report)
     fabric_scale.run(settings, report)
-
-
-@contextmanager
-def _world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="isb-") as folder:
-        made = World(Path(folder))
-        try:
-            made.up()
-            made.await_connected()
-            yield made
-        finally:
-            made.down()
 
 
 def _paths(found: Sequence[Way], settings: BenchSettings, report: Report) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.lab import packages
-from tests.lab.fabric.world import World
+from tests.lab.fabric.world import World, connected
 
 _HERE = Path(__file__).parent
 
@@ -25,11 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def world() -> Iterator[World]:
     """Connected; a test leaves it so."""
     packages.ensure_fabric()
-    with tempfile.TemporaryDirectory(prefix="isf-") as folder:
-        made = World(Path(folder))
-        try:
-            made.up()
-            made.await_connected()
-            yield made
-        finally:
-            made.down()
+    with connected() as made:
+        yield made

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -413,3 +414,16 @@ table ip6 cni {
     chain post { type nat hook postrouting priority srcnat; ip6 saddr fd24::/48 ip6 daddr != fd24::/48 masquerade; }
 }
 """
+
+
+@contextmanager
+def connected() -> Iterator[World]:
+    """A world whose clusters reach each other, for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix="isf-") as folder:
+        made = World(Path(folder))
+        try:
+            made.up()
+            made.await_connected()
+            yield made
+        finally:
+            made.down()
