@@ -26,7 +26,7 @@ from kube.resources import LEASES
 
 _log = structlog.get_logger(__name__)
 
-_RELEASE_TIMEOUT = 3.0
+_RELEASE_TIMEOUT = 8.0
 _RENEW_SHARE = 2 / 3
 
 
@@ -200,14 +200,25 @@ class LeaderElector:
         """Give the lease back so that the next holder need not wait. Best effort, within a few seconds."""
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT):
-                lease = await self._read()
-                if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self.identity:
-                    return
-                body = self._renewed(lease)
-                body["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._client.replace(LEASES, body, namespace=self._namespace, name=self._name)
+                while not await self._gave_back():
+                    pass
         except (KubeError, TimeoutError) as error:
             self._log.warning("lease_not_released", error=str(error) or type(error).__name__)
+
+    async def _gave_back(self) -> bool:
+        """One attempt; False if our own last renewal came between, whose answer we did not wait for."""
+        lease = await self._read()
+        if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self.identity:
+            return True
+        body = self._renewed(lease)
+        body["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            await self._client.replace(LEASES, body, namespace=self._namespace, name=self._name)
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
 
     def _win(self) -> None:
         if not self.leading.is_set():
