@@ -99,8 +99,8 @@ class Unit:
         written.write_text(json.dumps(asdict(self.spec)))
         written.rename(self._folder / f"{self.spec.name}.json")
 
-    def stop(self, *, timeout: float = 10.0) -> None:
-        """SIGTERM, and SIGKILL if that is not heeded within `timeout` seconds."""
+    def stop(self, *, timeout: float = 25.0) -> None:
+        """SIGTERM, and SIGKILL if that is not heeded within `timeout` seconds: isthmus itself ends within 20."""
         pid = self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         with contextlib.suppress(LabError):

@@ -34,7 +34,9 @@ def spoiled_manager(lab: Lab, node: stack.VirtualNode, manager: Unit, proxy: Pro
     yield unit
     unit.check_alive()
     unit.stop()
+    lease = lab.provider.api.request("GET", "/apis/coordination.k8s.io/v1/namespaces/isthmus/leases/isthmus-manager")
     manager.start()
+    assert not lease["spec"]["holderIdentity"], f"it has to give its lease back:\n{unit.log_tail()}"
 
 
 @pytest.fixture
