@@ -13,11 +13,17 @@ from tests.kubectl import Kubectl, KubectlError, eventually
 
 Json = dict[str, Any]
 
+_REFUSALS = ("Forbidden", "forbidden", "Unauthorized", "unauthorized", "asked for the client to provide credentials")
+"""What kubectl says to 403 and 401; the last if it was refused as early as at discovery."""
+
 
 def dead(credential: Kubectl) -> bool:
-    """Whether a credential has no right any more."""
+    """Whether a credential has no right any more. Raises KubectlError if kubectl ended otherwise."""
     done = credential.result("get", "namespacemaps")
-    return done.returncode != 0 and (b"orbidden" in done.stderr or b"nauthorized" in done.stderr)
+    said = done.stderr.decode(errors="replace")
+    if done.returncode and not any(reason in said for reason in _REFUSALS):
+        raise KubectlError(said)
+    return done.returncode != 0
 
 
 def state(peering: Peering, wanted: str) -> None:
