@@ -32,7 +32,7 @@ class Process:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal it, unless it has ended."""
-        if not self._ended(0):
+        if not self.ended(0):
             signal.pidfd_send_signal(self._handle, number)
 
     def kill(self) -> None:
@@ -41,10 +41,11 @@ class Process:
 
     def wait(self, timeout: float = 20) -> None:
         """Until it has ended. Raises AssertionError."""
-        assert self._ended(timeout), f"process {self.pid} did not end within {timeout} s"
+        assert self.ended(timeout), f"process {self.pid} did not end within {timeout} s"
         os.close(self._handle)
 
-    def _ended(self, timeout: float) -> bool:
+    def ended(self, timeout: float) -> bool:
+        """Whether it has ended within so many seconds."""
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(timeout * 1000))

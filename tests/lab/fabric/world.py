@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,17 @@ class AgentProcess:
         self.process = self._prefork.start(self.place, argv, log=self.log)
 
     def ready(self) -> None:
-        """Wait until it answers."""
+        """Wait until it answers: long, for in a guest on a busy machine it may take minutes to start."""
+        assert self.process is not None
         with self.channel() as channel:
-            grpc.channel_ready_future(channel).result(timeout=120)
+            answers = grpc.channel_ready_future(channel)
+            for _ in range(200):
+                with suppress(grpc.FutureTimeoutError):
+                    answers.result(timeout=1)
+                    return
+                if self.process.ended(0):
+                    break
+        raise AssertionError(f"{self.name} does not answer:\n{self.log.read_text(errors='replace')[-5000:]}")
 
     def kill(self) -> None:
         """As a crash would."""
