@@ -18,7 +18,7 @@ from api.offloading.virtual_node import VirtualNode
 from identity import names, requests
 from identity.consumer import given, manifest
 from identity.consumer.entering import READY, VERIFY_SECONDS, WAIT_SECONDS, Entry, Outcome
-from identity.consumer.keyring import Held, Keyring
+from identity.consumer.keyring import KEPT_UNTIL, Held, Keyring, Retired
 from identity.consumer.settings import ConsumerSettings
 from identity.keys import PrivateKey
 from identity.problems import PendingError, RefusedError, plain
@@ -72,11 +72,12 @@ class Identities:
         identity = self._identities.get(key)
         if identity is None:
             await self._in_use.settle()
-            return None
+            return await self._bury()
         if identity.metadata.deletion_timestamp:
             return await self._remove(identity)
         await self._in_use.hold()
         if names.IDENTITY_FINALIZER not in identity.metadata.finalizers:
+            await self._keyring.resume(identity.metadata.name)
             claimed = await self._own.set_finalizers(
                 identity, (*identity.metadata.finalizers, names.IDENTITY_FINALIZER)
             )
@@ -129,12 +130,30 @@ class Identities:
             await self._say(identity, identity.status, Outcome(False, "InUse", text, WAIT_SECONDS))
             return Result(requeue_after=WAIT_SECONDS)
         self._check_leading()
-        await self._keyring.remove(identity.metadata.name)
+        if forced:
+            await self._keyring.remove(identity.metadata.name)
+        else:
+            until = requests.timestamp(self._now() + self._settings.key_retention)
+            await self._keyring.retire(identity.metadata.name, until=until)
         await self._in_use.release(identity.metadata)
         kept = tuple(f for f in identity.metadata.finalizers if f != names.IDENTITY_FINALIZER)
         await self._own.set_finalizers(identity, kept)
         log.info("identity removed", identity=identity.metadata.name)
         return None
+
+    async def _bury(self) -> Result | None:
+        """Remove the keys whose time is over; comes back when the next one's is."""
+        left = []
+        for retired in await self._keyring.retired():
+            if self._identities.get(("", retired.identity)) is not None:
+                continue  # about to be taken back into use
+            if (seconds := _seconds_left(retired, self._now())) > 0:
+                left.append(seconds)
+                continue
+            self._check_leading()
+            await self._keyring.bury(retired)
+            log.info("key of a deleted identity removed", identity=retired.identity)
+        return Result(requeue_after=min(left) + 1) if left else None
 
     async def _users(self, identity: Identity) -> list[str]:
         secret = names.kubeconfig_secret(identity.metadata.name)
@@ -179,6 +198,14 @@ class Identities:
         ref = ObjectReference(kind=IDENTITIES.kind, api_version=IDENTITIES.api_version, name=meta.name, uid=meta.uid)
         kind = "Normal" if outcome.ready or outcome.reason == "AwaitingProvider" else "Warning"
         self._recorder.event(ref, type=kind, reason=outcome.reason, message=plain(outcome.message))
+
+
+def _seconds_left(retired: Retired, now: datetime) -> float:
+    """How long a key is kept yet; one without a time goes."""
+    try:
+        return (requests.parse_time(retired.until, field=KEPT_UNTIL) - now).total_seconds()
+    except RefusedError:
+        return 0.0
 
 
 def outcome_of(problem: str) -> Outcome:

@@ -1,7 +1,8 @@
 """Our keys for providers, and the kubeconfigs made with them: two Secrets for each Identity, in one namespace.
 
 The key that we are known by (`identity.key`) is read by the manager only. The kubeconfig, which virtual kubelets mount,
-has a key of its own that is another one after each renewal.
+has a key of its own that is another one after each renewal. When an Identity is deleted its kubeconfig goes, and its key
+is retired: whoever deletes and applies again to mend something finds the provider's answer still good.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from identity.consumer.access import Place, Proof
 from identity.keys import PrivateKey
 from kube.client import Client
 from kube.errors import ApiError
-from kube.objects import Secret
+from kube.objects import Metadata, Secret, WithMetadata
 from kube.resources import SECRETS
 
 Json = dict[str, Any]
@@ -32,6 +33,8 @@ KUBECONFIG: Final = "kubeconfig"
 RENEW_AFTER: Final = f"{GROUP}/renew-after"
 EXPIRES: Final = f"{GROUP}/expires"
 RENEWED: Final = f"{GROUP}/renewed"
+KEPT_UNTIL: Final = f"{GROUP}/kept-until"
+"""On the key of an Identity that is gone: when it goes too (RFC 3339)."""
 IDENTITY_LABEL: Final = f"{GROUP}/identity"
 
 
@@ -44,6 +47,15 @@ class Held:
     renew_after: str
     expires: str
     renewed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """A key whose Identity is gone, kept until a time (RFC 3339)."""
+
+    identity: str
+    until: str
+    metadata: Metadata
 
 
 class Keyring:
@@ -97,7 +109,7 @@ class Keyring:
 
     async def hold(self, identity: str, held: Held) -> None:
         """Put a kubeconfig in the old one's place."""
-        marks = {RENEW_AFTER: held.renew_after, EXPIRES: held.expires, RENEWED: held.renewed}
+        marks: dict[str, str | None] = {RENEW_AFTER: held.renew_after, EXPIRES: held.expires, RENEWED: held.renewed}
         text = access.kubeconfig(held.place, held.proof)
         await self._write(names.kubeconfig_secret(identity), identity, {KUBECONFIG: text}, annotations=marks)
 
@@ -110,12 +122,45 @@ class Keyring:
 
     async def remove(self, identity: str) -> None:
         """Remove both Secrets."""
-        for name in (names.kubeconfig_secret(identity), names.key_secret(identity)):
-            try:
-                await self._client.delete(SECRETS, name=name, namespace=self._namespace)
-            except ApiError as error:
-                if not error.not_found:
-                    raise
+        await self._delete(names.kubeconfig_secret(identity))
+        await self._delete(names.key_secret(identity))
+
+    async def retire(self, identity: str, *, until: str) -> None:
+        """Remove the kubeconfig, and keep the key until then (RFC 3339)."""
+        await self._delete(names.kubeconfig_secret(identity))
+        if await self._read(names.key_secret(identity)) is not None:
+            await self._write(names.key_secret(identity), identity, {}, annotations={KEPT_UNTIL: until})
+
+    async def resume(self, identity: str) -> None:
+        """Take a retired key back into use; nothing happens to one that is in use, and to one that is due."""
+        secret = await self._read(names.key_secret(identity))
+        if secret is not None and KEPT_UNTIL in secret.metadata.annotations:
+            await self._write(names.key_secret(identity), identity, {}, annotations={KEPT_UNTIL: None})
+
+    async def retired(self) -> list[Retired]:
+        """The keys whose Identities are gone."""
+        listing = await self._client.list(
+            SECRETS, namespace=self._namespace, label_selector=IDENTITY_LABEL, decode=WithMetadata
+        )
+        return [
+            Retired(identity=meta.labels[IDENTITY_LABEL], until=meta.annotations[KEPT_UNTIL], metadata=meta)
+            for meta in (item.metadata for item in listing.items)
+            if KEPT_UNTIL in meta.annotations
+        ]
+
+    async def bury(self, retired: Retired) -> None:
+        """Remove a retired key in the very state that was seen: it may have been taken back into use."""
+        meta = retired.metadata
+        await self._delete(meta.name, uid=meta.uid, resource_version=meta.resource_version)
+
+    async def _delete(self, name: str, *, uid: str | None = None, resource_version: str | None = None) -> None:
+        try:
+            await self._client.delete(
+                SECRETS, name=name, namespace=self._namespace, uid=uid, resource_version=resource_version
+            )
+        except ApiError as error:
+            if not (error.not_found or (error.status == 409 and uid is not None)):
+                raise
 
     async def _key(self, identity: str, entry: str) -> PrivateKey:
         secret = await self._read(names.key_secret(identity))
@@ -132,7 +177,12 @@ class Keyring:
         return await self._client.find(SECRETS, name=name, namespace=self._namespace, decode=Secret)
 
     async def _write(
-        self, name: str, identity: str, data: dict[str, bytes | None], *, annotations: dict[str, str] | None = None
+        self,
+        name: str,
+        identity: str,
+        data: dict[str, bytes | None],
+        *,
+        annotations: dict[str, str | None] | None = None,
     ) -> None:
         entries = {key: None if value is None else base64.b64encode(value).decode() for key, value in data.items()}
         body: Json = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +16,5 @@ class ConsumerSettings:
     """UID of the namespace kube-system."""
     namespace: str = "isthmus"
     """Where keys and kubeconfigs are kept."""
+    key_retention: timedelta = timedelta(hours=1)
+    """How long the key of an Identity that was deleted is kept for one of the same name."""

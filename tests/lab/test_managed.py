@@ -3,10 +3,13 @@
 The manifests put a manager at each side, an Identity and a Tenant make them peers, a VirtualNode runs an application.
 """
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
@@ -102,6 +105,30 @@ def running(own: Kubectl, deployment: str) -> bool:
     return any(pod["metadata"]["name"].startswith(f"{deployment}-") for pod in own.list("pods"))
 
 
+def set_state(there: Kubectl, state: str) -> None:
+    """Of the Tenant, by its administrator."""
+    patch = json.dumps({"spec": {"state": state}})
+    there.run("patch", "tenant", CONSUMER_ID, "--type=merge", "-p", patch)
+
+
+def drained_ends_streams(own: Kubectl, shop: Kubectl, there: Kubectl, pod: str) -> None:
+    """Who is at work in the pod of a tenant that is drained is out within a minute; then the tenant is let in again."""
+    commands = (("exec", pod, "--", "sh", "-c", "echo there; sleep 1000"), ("logs", "--follow", "--since=1h", pod))
+    eventually(lambda: shop.run("exec", pod, "--", "echo", "back"), what="the virtual kubelet to be back", timeout=120)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(shop.popen(*c, stdout=PIPE, stderr=DEVNULL)) for c in commands]
+        for stream in streams:
+            stack.callback(stream.kill)
+            assert stream.stdout is not None
+            assert stream.stdout.readline(), "it is there before the end is"
+        set_state(there, "Drained")
+        deadline = time.monotonic() + 60
+        for stream in streams:
+            stream.wait(timeout=max(1.0, deadline - time.monotonic()))
+    set_state(there, "Active")
+    own.run("wait", READY, _MINUTES, "identity/provider", "virtualnode/managed", timeout=190)
+
+
 @pytest.mark.timeout(600)
 def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back(
     own: Kubectl, shop: Kubectl, there: Kubectl, lab: Lab
@@ -136,6 +163,8 @@ def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back
     assert not remote.exists("pod", done)
     assert shop.get("pod", done)["status"]["phase"] == "Succeeded"
 
+    drained_ends_streams(own, shop, there, name)
+
     shop.run("delete", "deployment,job", "--all", timeout=120)
     shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
     assert not there.exists("namespace", "rented")
@@ -143,7 +172,11 @@ def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back
     assert not admin(lab.provider, f"isthmus-{CONSUMER_ID}").list("namespacemaps")
     own.run("delete", "identity", "provider", timeout=60)
     there.run("delete", "tenant", CONSUMER_ID, timeout=120)
-    assert not [one["metadata"]["name"] for one in own.list("secrets") if "provider" in one["metadata"]["name"]]
+    # The key waits for an Identity of its name, unless somebody wants it gone.
+    left = [one for one in own.list("secrets") if "provider" in one["metadata"]["name"]]
+    assert [one["metadata"]["name"] for one in left] == ["identity-provider"]
+    assert "authentication.isthmus.dev/kept-until" in left[0]["metadata"]["annotations"]
+    own.run("delete", "secret", "identity-provider")
     assert not there.exists("namespace", f"isthmus-{CONSUMER_ID}")
 
 
@@ -182,6 +215,7 @@ def test_by_an_invitation_and_a_slice_with_its_own_node_to_a_pod_and_back(
     own.run("delete", "slice", "managed", timeout=180)
     assert not own.exists("virtualnode", "managed")
     shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    own.run("annotate", "identity", "provider", "authentication.isthmus.dev/force-removal=true")
     own.run("delete", "identity", "provider", timeout=60)
     there.run("delete", "tenant", CONSUMER_ID, timeout=120)
     for gone in ("rented", f"isthmus-{CONSUMER_ID}"):

@@ -5,10 +5,11 @@ import json
 import yaml
 
 from deploy.lab.lab import Lab
-from tests.cluster.identity.conftest import LONG, Peering, condition
+from tests.cluster.identity.conftest import LONG, Json, Peering, condition, identity
 from tests.cluster.identity.test_life import dead
 
 GONE = "https://127.0.0.1:9"  # in the manager's own network namespace, where nothing listens
+KEPT_UNTIL = "authentication.isthmus.dev/kept-until"
 FORCE = "authentication.isthmus.dev/force-removal=true"
 
 
@@ -54,12 +55,43 @@ def test_an_identity_whose_provider_is_gone_for_ever_is_removed(peering: Peering
     assert not peering.consumer.exists("secret", f"provider-{peering.name}")
 
 
-def test_an_identity_that_was_deleted_comes_back_with_one_apply_at_the_provider(peering: Peering) -> None:
-    """Its key went with it, so the provider's administrator has to let in the new one, and the old one is void."""
+def _key(peering: Peering) -> Json:
+    return peering.consumer.get("secret", f"identity-{peering.name}")
+
+
+def test_an_identity_that_is_deleted_and_applied_again_is_let_in_as_before(peering: Peering) -> None:
+    """Nobody at the provider has to do anything: the key waits for an Identity of its name."""
+    answer = peering.answer(peering.ask())
+    first = peering.enter(answer)
+    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    assert not peering.consumer.exists("secret", f"provider-{peering.name}")
+    assert KEPT_UNTIL in _key(peering)["metadata"]["annotations"]
+    second = peering.enter(answer)
+    assert second["status"]["user"] == first["status"]["user"]
+    assert second["status"]["key"] == first["status"]["key"]
+    assert peering.credential().run("auth", "whoami")
+    assert KEPT_UNTIL not in _key(peering)["metadata"].get("annotations", {})
+
+
+def test_the_key_of_a_deleted_identity_goes_when_its_time_is_over(peering: Peering) -> None:
+    peering.enter(peering.answer(peering.ask()))
+    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    over = f"{KEPT_UNTIL}=2020-01-01T00:00:00Z"
+    peering.consumer.run("annotate", "--overwrite", "secret", f"identity-{peering.name}", over)
+    peering.consumer.create(identity("another"))
+    peering.consumer.run("annotate", "identity", "another", FORCE)
+    peering.consumer.run("delete", "identity", "another", timeout=LONG)  # which has the manager look
+    peering.consumer.wait_gone("secret", f"identity-{peering.name}", timeout=LONG)
+    assert not peering.consumer.exists("secret", "identity-another"), "by the annotation it goes at once"
+
+
+def test_an_identity_whose_key_is_lost_comes_back_with_one_apply_at_the_provider(peering: Peering) -> None:
+    """The provider's administrator has to let in the new one, and the old one is void."""
     answer = peering.answer(peering.ask())
     first = peering.enter(answer)["status"]["user"]
     old = peering.credential("old")
     peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    peering.consumer.run("delete", "secret", f"identity-{peering.name}")
     peering.consumer.run("apply", "-f", "-", stdin=answer)
     found = peering.consumer.wait_for(
         "identity", peering.name, lambda it: condition(it)["reason"] == "KeyMismatch", timeout=LONG
