@@ -1,8 +1,8 @@
 """Our keys for providers, and the kubeconfigs made with them: two Secrets for each Identity, in one namespace.
 
 The key that we are known by (`identity.key`) is read by the manager only. The kubeconfig, which virtual kubelets mount,
-has a key of its own that is another one after each renewal. When an Identity is deleted its kubeconfig goes, and its key
-is retired: whoever deletes and applies again to mend something finds the provider's answer still good.
+has a key of its own that is another one after each renewal. When an Identity is deleted its kubeconfig goes, and its
+key is retired: whoever deletes and applies again to mend something finds the provider's answer still good.
 """
 
 from __future__ import annotations

@@ -117,11 +117,10 @@ def checkout(command: Sequence[str], target: Path) -> None:
 
 def _compile(root: Path, code: Path) -> None:
     """An emulated processor takes a second for each of our modules otherwise, in every program that is started."""
-    if PYTHON != f"{sys.version_info.major}.{sys.version_info.minor}":
+    if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
         return  # what another version makes is not read
-    folders = [code / name for name in _PROGRAMS]
-    compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-s", root]
-    run([*compile_all, "-p", "/", *folders], timeout=300)
+    compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-s", str(root)]
+    run([*compile_all, "-p", "/", *(code / name for name in _PROGRAMS)], timeout=300)
 
 
 def _key() -> str:
