@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TypeVar
 
 from isthmus import logs, options
+from kube import tlsbuffers
 
 T = TypeVar("T", bound=options.LogOptions)
 
@@ -117,6 +118,7 @@ def _run(
 ) -> int:
     try:
         chosen = options.parse(arguments, kind, command=command, purpose=purpose)
+        tlsbuffers.install()
         logs.configure(level=chosen.log_level, form=chosen.log_format)
         asyncio.run(program(chosen))
     except ValueError as error:
