@@ -75,6 +75,8 @@ class LeaderElector:
         self._retry = retry
         self._clock = clock
         self._until = float("-inf")
+        self._written: dict[str, Any] | None = None
+        """Our own last renewal as the API server answered it."""
         self._seen: tuple[str, str] | None = None
         self._seen_at = float("-inf")
         chosen = metrics.of(registry) if registry is not None else client.metrics
@@ -130,6 +132,8 @@ class LeaderElector:
 
     async def _attempt(self) -> float | None:
         """Return until when we lead, or None: nothing known. Minus infinity: somebody else leads."""
+        if self.leading.is_set() and (renewed := await self._renew()) is not None:
+            return renewed
         lease = await self._read()
         if lease is None:
             return await self._restore()
@@ -145,6 +149,25 @@ class LeaderElector:
             self._log.info("lease_expired", holder=holder)
         began = self._clock()
         return await self._write(lease, began=began)
+
+    async def _renew(self) -> float | None:
+        """Write the lease anew as we wrote it last, unread; None if it is not that any more, or if we do not know."""
+        if self._written is None:
+            return None
+        began = self._clock()
+        try:
+            await self._replace(self._written)
+        except ApiError as error:
+            if error.status == 409 or error.not_found:
+                return None
+            raise
+        return began + self._duration * _RENEW_SHARE
+
+    async def _replace(self, lease: dict[str, Any]) -> None:
+        """Renew in the very state that is given. Raises ApiError 409 if it has another one."""
+        self._written = None  # until an answer says what it is
+        body = self._renewed(lease)
+        self._written = await self._client.replace(LEASES, body, namespace=self._namespace, name=self._name)
 
     async def _restore(self) -> float:
         """There is no lease. If there was one, its holder counts on its time, and may not know yet.
@@ -168,12 +191,11 @@ class LeaderElector:
             raise
 
     async def _write(self, lease: dict[str, Any] | None, *, began: float) -> float:
-        body = self._renewed(lease)
         try:
             if lease is None:
-                await self._client.create(LEASES, body, namespace=self._namespace)
+                await self._client.create(LEASES, self._renewed(None), namespace=self._namespace)
             else:
-                await self._client.replace(LEASES, body, namespace=self._namespace, name=self._name)
+                await self._replace(lease)
         except ApiError as error:
             if error.status == 409:
                 # Somebody was quicker. If we lead, the next look says whether it was ourselves (a lost answer).

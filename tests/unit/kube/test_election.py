@@ -36,6 +36,7 @@ class Leases:
         self.lease: dict[str, Any] | None = None
         self.version = 0
         self.writes = 0
+        self.reads = 0
         self.down = False
         self.swallow = 0
         self.late = False
@@ -50,6 +51,7 @@ class Leases:
         if self.down:
             return failure(500)
         if request.method == "GET":
+            self.reads += 1
             return web.json_response(self.lease) if self.lease else failure(404, "NotFound")
         body = await request.json()
         if request.method == "POST" and self.lease:
@@ -119,6 +121,22 @@ async def test_one_leads_and_gives_the_lease_back_at_the_end(client: Client, lea
             # Given back, so nobody has to wait for the 15 s.
             await asyncio.wait_for(two.leading.wait(), 20)
     assert leases.holder == ""
+
+
+async def test_a_holder_renews_without_reading_and_reads_when_somebody_else_wrote(
+    client: Client, leases: Leases
+) -> None:
+    one = _elector(client, "one")
+    async with running(one):
+        await asyncio.wait_for(one.leading.wait(), 20)
+        await until(lambda: leases.writes >= 3)
+        before, written = leases.reads, leases.writes
+        await until(lambda: leases.writes >= written + 5)
+        assert leases.reads == before
+        leases.take_over("two")
+        await asyncio.wait_for(one.lost(), 20)
+        assert leases.reads > before
+    assert leases.holder == "two"
 
 
 async def test_a_lease_is_given_back_after_a_renewal_that_came_late(client: Client, leases: Leases) -> None:
