@@ -114,8 +114,10 @@ class Unit:
         self._pidfile.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """SIGSTOP: the program keeps its connections and answers nothing."""
-        self._signal(signal.SIGSTOP)
+        """SIGSTOP: the program keeps its connections and answers nothing from now on."""
+        if (pid := self._signal(signal.SIGSTOP)) is not None:
+            # On a busy machine its threads run on until each of them has seen the signal.
+            wait_until(lambda: _stopped(pid), what=f"{self.spec.name} to stop", timeout=10)
 
     def resume(self) -> None:
         """Undo `pause`."""
@@ -197,6 +199,15 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return text if text.endswith("\n") else ""
+
+
+def _stopped(pid: int) -> bool:
+    """Whether no thread of a process runs (proc(5)); true of one that has ended."""
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if file.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return False
+    return True
 
 
 def _stat(pid: int) -> tuple[str, int]:
