@@ -77,6 +77,7 @@ class Identities:
             return await self._remove(identity)
         await self._in_use.hold()
         if names.IDENTITY_FINALIZER not in identity.metadata.finalizers:
+            self._check_leading()
             await self._keyring.resume(identity.metadata.name)
             claimed = await self._own.set_finalizers(
                 identity, (*identity.metadata.finalizers, names.IDENTITY_FINALIZER)

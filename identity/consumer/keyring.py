@@ -132,7 +132,7 @@ class Keyring:
             await self._write(names.key_secret(identity), identity, {}, annotations={KEPT_UNTIL: until})
 
     async def resume(self, identity: str) -> None:
-        """Take a retired key back into use; nothing happens to one that is in use, and to one that is due."""
+        """Take a retired key back into use, also one whose time is over and that is still there."""
         secret = await self._read(names.key_secret(identity))
         if secret is not None and KEPT_UNTIL in secret.metadata.annotations:
             await self._write(names.key_secret(identity), identity, {}, annotations={KEPT_UNTIL: None})

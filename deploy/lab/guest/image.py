@@ -116,7 +116,7 @@ def checkout(command: Sequence[str], target: Path) -> None:
 
 
 def _compile(root: Path, code: Path) -> None:
-    """An emulated processor takes a second for each of our modules otherwise, in every program that is started."""
+    """Every program that is started would compile them anew, on an emulated processor."""
     if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
         return  # what another version makes is not read
     compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-s", str(root)]
