@@ -59,9 +59,10 @@ class Group:
         """Processes in the group and below it, zombies left out."""
         found: set[int] = set()
         for folder in self.folders():
-            for file in folder.rglob("cgroup.procs"):
+            # Not rglob: kubelet and containerd remove folders meanwhile, which os.walk passes over.
+            for below, _, _ in os.walk(folder):
                 with contextlib.suppress(OSError):
-                    found.update(int(pid) for pid in file.read_text().split())
+                    found.update(int(pid) for pid in (Path(below) / "cgroup.procs").read_text().split())
         return {pid for pid in found if pid and _running(pid)}
 
     def kill(self, *, timeout: float = 20.0) -> int:
