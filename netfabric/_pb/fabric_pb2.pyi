@@ -82,6 +82,7 @@ class DesiredState(_message.Message):
     PROBES_FIELD_NUMBER: _builtins.int
     RESPONDER_PORT_FIELD_NUMBER: _builtins.int
     RESPONDER_ADDRESSES_FIELD_NUMBER: _builtins.int
+    PROBE_ANSWERS_FIELD_NUMBER: _builtins.int
     contract: _builtins.int
     """Version of this contract that the sender speaks: 1."""
     agent: _builtins.str
@@ -125,6 +126,10 @@ class DesiredState(_message.Message):
     def responder_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses besides those of links at which it answers probes, as a pod's own."""
 
+    @_builtins.property
+    def probe_answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeAnswer]:
+        """Where peers' pods ask whether they reach pods here: a gateway's, who has it answered by a node."""
+
     def __init__(
         self,
         *,
@@ -145,14 +150,41 @@ class DesiredState(_message.Message):
         probes: _abc.Iterable[Global___ProbeTarget] | None = ...,
         responder_port: _builtins.int = ...,
         responder_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        probe_answers: _abc.Iterable[Global___ProbeAnswer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "contract", b"contract", "exports", b"exports", "generation", b"generation", "keep_sources", b"keep_sources", "links", b"links", "local_prefixes", b"local_prefixes", "masquerades", b"masquerades", "peers", b"peers", "probes", b"probes", "requires", b"requires", "responder_addresses", b"responder_addresses", "responder_port", b"responder_port", "role", b"role", "routes", b"routes", "standby", b"standby", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "contract", b"contract", "exports", b"exports", "generation", b"generation", "keep_sources", b"keep_sources", "links", b"links", "local_prefixes", b"local_prefixes", "masquerades", b"masquerades", "peers", b"peers", "probe_answers", b"probe_answers", "probes", b"probes", "requires", b"requires", "responder_addresses", b"responder_addresses", "responder_port", b"responder_port", "role", b"role", "routes", b"routes", "standby", b"standby", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DesiredState: _TypeAlias = DesiredState  # noqa: Y015
+
+@_typing.final
+class ProbeAnswer(_message.Message):
+    """What peers ask at `shown`, by UDP at `responder_port`, is handed to `target`. Nothing else reaches that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHOWN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    shown: _builtins.str
+    """Of a prefix that is this cluster's, as peers address it (after their own remapping)."""
+    target: _builtins.str
+    """The other end of a link inside the cluster (of its `neighbours`), where an agent answers."""
+    def __init__(
+        self,
+        *,
+        shown: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shown", b"shown", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeAnswer: _TypeAlias = ProbeAnswer  # noqa: Y015
 
 @_typing.final
 class Link(_message.Message):
@@ -474,6 +506,8 @@ class Policy(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
     TRANSIT_FIELD_NUMBER: _builtins.int
+    PROBED_FIELD_NUMBER: _builtins.int
+    ASKERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of this cluster (after `exports`): what the peer may reach."""
@@ -498,6 +532,14 @@ class Policy(_message.Message):
     def transit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of other peers of this gateway to which this one may open flows (transit)."""
 
+    @_builtins.property
+    def probed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the peer (`real`): where it answers probes. `askers` reach these by UDP at `responder_port`, whatever else is so."""
+
+    @_builtins.property
+    def askers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of this cluster."""
+
     def __init__(
         self,
         *,
@@ -507,10 +549,12 @@ class Policy(_message.Message):
         sources: _abc.Iterable[_builtins.str] | None = ...,
         destinations: _abc.Iterable[_builtins.str] | None = ...,
         transit: _abc.Iterable[_builtins.str] | None = ...,
+        probed: _abc.Iterable[_builtins.str] | None = ...,
+        askers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destinations", b"destinations", "openers", b"openers", "reachable", b"reachable", "sources", b"sources", "transit", b"transit", "unreachable", b"unreachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["askers", b"askers", "destinations", b"destinations", "openers", b"openers", "probed", b"probed", "reachable", b"reachable", "sources", b"sources", "transit", b"transit", "unreachable", b"unreachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -628,6 +672,8 @@ class ProbeTarget(_message.Message):
     PEER_FIELD_NUMBER: _builtins.int
     INTERVAL_MILLISECONDS_FIELD_NUMBER: _builtins.int
     LOST_AFTER_FIELD_NUMBER: _builtins.int
+    PASSING_AFTER_FIELD_NUMBER: _builtins.int
+    FULL_SIZE_EVERY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; the result carries it."""
     address: _builtins.str
@@ -641,6 +687,12 @@ class ProbeTarget(_message.Message):
     """Between two probes; 0: 1000."""
     lost_after: _builtins.int
     """The path counts as broken after so many lost in a row; 0: 4."""
+    passing_after: _builtins.int
+    """And as passing after so many answers in a row; 0: 1."""
+    full_size_every: _builtins.int
+    """Every so many-th probe is followed by one of the largest size that the way is said to take, and that these are lost
+    is told; 0: every 30th, to find the size only.
+    """
     def __init__(
         self,
         *,
@@ -651,10 +703,12 @@ class ProbeTarget(_message.Message):
         peer: _builtins.str = ...,
         interval_milliseconds: _builtins.int = ...,
         lost_after: _builtins.int = ...,
+        passing_after: _builtins.int = ...,
+        full_size_every: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "interval_milliseconds", b"interval_milliseconds", "lost_after", b"lost_after", "name", b"name", "peer", b"peer", "port", b"port", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "full_size_every", b"full_size_every", "interval_milliseconds", b"interval_milliseconds", "lost_after", b"lost_after", "name", b"name", "passing_after", b"passing_after", "peer", b"peer", "port", b"port", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -769,7 +823,9 @@ class AgentState(_message.Message):
     standby: _builtins.bool
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"wireguard-kernel", "wireguard-userspace", "geneve", "vxlan", "exports", "transit", "multilink" ..."""
+        """"wireguard-kernel", "wireguard-userspace", "geneve", "vxlan", "exports", "transit", "multilink" ...; of a probe
+        "probes" alone.
+        """
 
     @_builtins.property
     def applied(self) -> Global___AppliedState: ...
@@ -895,6 +951,8 @@ class ProbeState(_message.Message):
     PATH_MTU_FIELD_NUMBER: _builtins.int
     LAST_ANSWER_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    FULL_SIZE_LOST_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     peer: _builtins.str
     passing: _builtins.bool
@@ -905,6 +963,10 @@ class ProbeState(_message.Message):
     smoothed_latency_microseconds: _builtins.int
     path_mtu: _builtins.int
     """Largest packet (IP header included) that went both ways; 0: not known."""
+    full_size_lost: _builtins.bool
+    """Small packets pass and those of full size are lost without a word: see `ProbeTarget.full_size_every`."""
+    settled: _builtins.bool
+    """Whether it has been asked often enough for `passing` to be meant."""
     @_builtins.property
     def last_answer(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -923,10 +985,12 @@ class ProbeState(_message.Message):
         path_mtu: _builtins.int = ...,
         last_answer: _timestamp_pb2.Timestamp | None = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        full_size_lost: _builtins.bool = ...,
+        settled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_answer", b"last_answer", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_answer", b"last_answer", "latency_microseconds", b"latency_microseconds", "loss", b"loss", "name", b"name", "passing", b"passing", "path_mtu", b"path_mtu", "peer", b"peer", "since", b"since", "smoothed_latency_microseconds", b"smoothed_latency_microseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full_size_lost", b"full_size_lost", "last_answer", b"last_answer", "latency_microseconds", b"latency_microseconds", "loss", b"loss", "name", b"name", "passing", b"passing", "path_mtu", b"path_mtu", "peer", b"peer", "settled", b"settled", "since", b"since", "smoothed_latency_microseconds", b"smoothed_latency_microseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,11 +15,13 @@ import structlog
 
 from netfabric._pb import fabric_pb2 as pb
 from netfabric.agent import firewall, reading, reporting, tables, wireguard
+from netfabric.agent.answering import Responder
 from netfabric.agent.errors import InvalidStateError, KernelError, StaleStateError, UnsupportedError
+from netfabric.agent.kernel import Abilities
 from netfabric.agent.memory import Memory
 from netfabric.agent.model import Address, Desired, Problem, Role
 from netfabric.agent.netlink import Netlink
-from netfabric.agent.probing import Monitor, Responder
+from netfabric.agent.probing import Monitor
 from netfabric.agent.probing import Path as ProbePath
 from netfabric.agent.reconcile import Reconciler
 from netfabric.agent.tables import Count
@@ -29,6 +31,8 @@ log = structlog.get_logger(__name__)
 CONTRACT = 1
 REFRESH_SECONDS = 5.0
 _MOST_PROBES = 20
+_NONE = Abilities(wireguard=None, geneve=False, vxlan=False)
+"""Of a probe, which makes nothing and may not try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +63,10 @@ class Agent:
     async def start(cls, settings: AgentSettings) -> AsyncIterator[Agent]:
         """An agent with its last state taken up, not running yet."""
         async with Netlink.connect() as netlink:
-            abilities = await netlink.abilities(userspace=wireguard.available())
-            reconciler = Reconciler(netlink, Memory(settings.state_directory), abilities=abilities)
+            measures_only = settings.role is Role.PROBE
+            abilities = _NONE if measures_only else await netlink.abilities(userspace=wireguard.available())
+            memory = Memory(settings.state_directory)
+            reconciler = Reconciler(netlink, memory, abilities=abilities, measures_only=measures_only)
             agent = cls(settings, netlink, reconciler)
             reconciler.on_pass = agent.passed
             reconciler.restore()
@@ -81,6 +87,8 @@ class Agent:
     @property
     def capabilities(self) -> list[str]:
         """Features by the names of the contract."""
+        if self.settings.role is Role.PROBE:
+            return ["probes"]
         abilities = self.reconciler.abilities
         found = ["exports", "transit", "zones"]
         if abilities.wireguard is not None:
@@ -159,14 +167,18 @@ class Agent:
                     await self._telling.wait()
             self._telling.clear()
             await self._responder.answer_at(_answering(self.reconciler.desired))
-            try:
-                await self.reconciler.refresh()
-                self._counts = await tables.counts()
-            except KernelError as error:
-                log.warning("figures are not to be had", error=str(error))
+            if self.settings.role is not Role.PROBE:
+                await self._refresh()
             async with self._news:
                 self._edition += 1
                 self._news.notify_all()
+
+    async def _refresh(self) -> None:
+        try:
+            await self.reconciler.refresh()
+            self._counts = await tables.counts()
+        except KernelError as error:
+            log.warning("figures are not to be had", error=str(error))
 
     def counters(self) -> list[tuple[str, str, Count]]:
         """(reason, peer, count) of each counter of the firewall."""

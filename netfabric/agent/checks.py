@@ -25,11 +25,13 @@ def check(desired: Desired) -> None:
     _unique((probe.name for probe in desired.probes), "probes", "name")
     _unique(((route.prefix, route.link, route.via) for route in desired.routes), "routes", "prefix")
     _unique((export.shown for export in desired.exports), "exports", "shown")
+    _unique((answer.shown for answer in desired.probe_answers), "probe_answers", "shown")
     _role(desired)
     _links(desired)
     _peers(desired)
     _routes(desired)
     _exports(desired)
+    _probe_answers(desired)
     _masquerades(desired)
     _transit(desired)
 
@@ -48,7 +50,7 @@ def _text(value: object) -> str:
 
 def _role(desired: Desired) -> None:
     if desired.role is not Role.GATEWAY:
-        for field in ("peers", "exports", "masquerades", "standby"):
+        for field in ("peers", "exports", "probe_answers", "masquerades", "standby"):
             if getattr(desired, field):
                 raise InvalidStateError(field, f"is for gateways; this is the state of a {desired.role.value}")
     if desired.role is Role.PROBE:
@@ -137,6 +139,9 @@ def _policy(peer: Peer, path: str) -> None:
             if not any(within(part, prefix.real) for prefix in peer.prefixes):
                 where = f"{path}.policy.{field}[{number}]"
                 raise InvalidStateError(where, f"{part} is not in the peer's real prefixes")
+    for number, probed in enumerate(peer.policy.probed):
+        if not any(probed in prefix.real for prefix in peer.prefixes):
+            raise InvalidStateError(f"{path}.policy.probed[{number}]", f"{probed} is not in the peer's real prefixes")
 
 
 def _narrow(prefix: Network, path: str) -> None:
@@ -178,6 +183,18 @@ def _exports(desired: Desired) -> None:
             raise InvalidStateError(f"exports[{index}].shown", f"{export.shown} is in none of local_prefixes")
         if any(overlap(export.target, prefix.seen) for peer in desired.peers for prefix in peer.prefixes):
             raise InvalidStateError(f"exports[{index}].target", f"{export.target} is a peer's; that would be transit")
+
+
+def _probe_answers(desired: Desired) -> None:
+    inside = {one for link in desired.links if not desired.peer_of(link.name) for one in link.neighbours}
+    for index, answer in enumerate(desired.probe_answers):
+        path = f"probe_answers[{index}]"
+        if not any(answer.shown in local for local in desired.local_prefixes):
+            raise InvalidStateError(f"{path}.shown", f"{answer.shown} is in none of local_prefixes")
+        if answer.target not in inside:
+            raise InvalidStateError(f"{path}.target", f"{answer.target} is no neighbour on a link inside the cluster")
+    if desired.probe_answers and not desired.responder_port:
+        raise InvalidStateError("responder_port", "is missing: probe_answers are for what is asked there")
 
 
 def _masquerades(desired: Desired) -> None:

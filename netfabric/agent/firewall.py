@@ -203,6 +203,8 @@ def _peer_sets(desired: Desired, peer: Peer, objects: _Objects) -> None:
         "openers": peer.policy.openers,
         "sources": peer.policy.sources or real,
         "destinations": peer.policy.destinations or real,
+        "probed": [ip_network(address) for address in peer.policy.probed],
+        "askers": peer.policy.askers,
     }
     for name, networks in sets.items():
         objects.addresses(f"{name}_{peer.number}_", networks)
@@ -212,7 +214,7 @@ def _peer_chains(desired: Desired, peer: Peer, objects: _Objects) -> None:
     for name in ("from", "to", "ask", "back"):
         objects.chain(f"{name}_{peer.number}")
     _from_peer(desired, peer, objects)
-    _to_peer(peer, objects)
+    _to_peer(desired, peer, objects)
     chain = f"back_{peer.number}"
     for version in VERSIONS:
         pairs = [[prefix(p.real), prefix(p.seen)] for p in peer.prefixes if p.real != p.seen]
@@ -242,10 +244,22 @@ def _from_peer(desired: Desired, peer: Peer, objects: _Objects) -> None:
     for version in VERSIONS:
         allowed_pair = (saddr(version, f"sources_{n}_"), daddr(version, f"reachable_{n}_"))
         objects.rule(chain, *allowed_pair, {"accept": None})
+    # Probes come last: others need not meet their rules.
+    _answered_probes(desired, chain, objects)
     objects.rule(chain, *drop(counter("policy", peer)))
 
 
-def _to_peer(peer: Peer, objects: _Objects) -> None:
+def _answered_probes(desired: Desired, chain: str, objects: _Objects) -> None:
+    """What asks at one of our `shown` addresses, as `_dnat` has handed it on, and no other packet to who answers."""
+    handed_on = {"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}
+    for version in VERSIONS:
+        if targets := sorted({str(a.target) for a in desired.probe_answers if a.target.version == version}):
+            left = {"payload": {"protocol": _PROTOCOL[version], "field": "daddr"}}
+            to = {"match": _equal(left, {"set": targets})}
+            objects.rule(chain, to, udp(desired.responder_port), handed_on, {"accept": None})
+
+
+def _to_peer(desired: Desired, peer: Peer, objects: _Objects) -> None:
     chain, n = f"to_{peer.number}", peer.number
     objects.rule(chain, state("invalid"), *drop(counter("invalid")))
     for version in VERSIONS:
@@ -255,6 +269,9 @@ def _to_peer(peer: Peer, objects: _Objects) -> None:
     for version in VERSIONS:
         pair = (saddr(version, f"openers_{n}_"), daddr(version, f"destinations_{n}_"))
         objects.rule(chain, *pair, {"accept": None})
+    for version in sorted({address.version for address in peer.policy.probed}):
+        asked = (saddr(version, f"askers_{n}_"), daddr(version, f"probed_{n}_"))
+        objects.rule(chain, *asked, udp(desired.responder_port), {"accept": None})
     objects.rule(chain, *drop(counter("policy", peer)))
 
 
@@ -300,6 +317,10 @@ def _direction(name: str) -> Json:
 
 def _dnat(desired: Desired, by_link: Mapping[str, Peer], objects: _Objects) -> None:
     for version in VERSIONS:
+        asked = [[str(a.shown), str(a.target)] for a in desired.probe_answers if a.shown.version == version]
+        if by_link and asked:
+            answering = {"dnat": {"family": _PROTOCOL[version], "addr": lookup(version, "daddr", asked)}}
+            objects.rule("dnat", from_peers(), udp(desired.responder_port), answering)
         shown = [[prefix(e.shown), prefix(e.target)] for e in desired.exports if e.shown != e.target]
         if by_link and (elements := _of_version(shown, version)):
             objects.rule("dnat", from_peers(), _nat("dnat", version, lookup(version, "daddr", elements)))

@@ -113,6 +113,8 @@ class Policy:
     sources: tuple[Network, ...] = ()
     destinations: tuple[Network, ...] = ()
     transit: tuple[str, ...] = ()
+    probed: tuple[Address, ...] = ()
+    askers: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,14 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAnswer:
+    """Where peers' pods ask, and who answers."""
+
+    shown: Address
+    target: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Masquerade:
     """Sources that get another address on a link."""
 
@@ -170,6 +180,9 @@ class ProbeTarget:
     peer: str = ""
     interval: float = 1.0
     lost_after: int = 4
+    passing_after: int = 1
+    full_size_every: int = 0
+    """0: now and then, and nothing is made of its loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +203,7 @@ class Desired:
     probes: tuple[ProbeTarget, ...] = ()
     responder_port: int = 0
     responder_addresses: tuple[Address, ...] = ()
+    probe_answers: tuple[ProbeAnswer, ...] = ()
 
     @property
     def version(self) -> tuple[int, int]:

@@ -1,13 +1,14 @@
 """Measures paths end to end: small packets all the time, full-size ones now and then, answered by another agent.
 
-A probe is a UDP datagram that the other end's responder sends back as it is but for one letter, so requests and answers
-have the same size, both directions are tried, and an answer is never answered.
+Where full-size ones are asked for often, their loss is told, too: a way that lets small packets pass and loses large
+ones without a word ("too big") holds up every transfer. One that says how large they may be is no such way.
+
+`answering` says what a probe is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import socket
@@ -16,17 +17,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
 
 import structlog
 
+from netfabric.agent.answering import ANSWER, NONCE, REQUEST, SMALLEST
 from netfabric.agent.model import Address, ProbeTarget
 
 log = structlog.get_logger(__name__)
 
-_REQUEST, _ANSWER = b"isthmus-probe-1q", b"isthmus-probe-1a"
-_NONCE = 8
-SMALLEST = len(_REQUEST) + _NONCE
 _HEADERS = {4: 28, 6: 48}
 _FLOOR = {4: 576, 6: 1280}
 _DO = 2
@@ -34,49 +32,9 @@ _MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
 _MTU = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}
 _WINDOW = 20
 _FULL_SIZE_EVERY = 30
+FULL_SIZE_LOST_AFTER = 5
+"""So many full-size packets in a row, one a turn, while the small ones before them are answered."""
 _SMOOTHING = 0.125
-
-
-class _Responder(asyncio.DatagramProtocol):
-    def __init__(self) -> None:
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not an isinstance: the class that asyncio makes is none of DatagramTransport's.
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._transport is not None and data.startswith(_REQUEST) and len(data) >= SMALLEST:
-            self._transport.sendto(_ANSWER + data[len(_REQUEST) :], addr)
-
-
-class Responder:
-    """Answers probes at a set of addresses, which comes and goes with the links."""
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[Address, int], asyncio.DatagramTransport] = {}
-
-    @property
-    def addresses(self) -> set[tuple[Address, int]]:
-        """Where it answers."""
-        return set(self._open)
-
-    async def answer_at(self, wanted: Iterable[tuple[Address, int]]) -> None:
-        """Answer at these and no others; one that does not exist yet is tried again with the next call."""
-        needed = set(wanted)
-        for gone in self._open.keys() - needed:
-            self._open.pop(gone).close()
-        loop = asyncio.get_running_loop()
-        for address, port in needed - self._open.keys():
-            with contextlib.suppress(OSError):
-                transport, _ = await loop.create_datagram_endpoint(_Responder, local_addr=(str(address), port))
-                self._open[address, port] = transport
-
-    def close(self) -> None:
-        """Answer nowhere."""
-        for transport in self._open.values():
-            transport.close()
-        self._open.clear()
 
 
 class _Sender(asyncio.DatagramProtocol):
@@ -85,8 +43,8 @@ class _Sender(asyncio.DatagramProtocol):
         self.error: OSError | None = None
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        nonce = data[len(_ANSWER) : SMALLEST]
-        if data.startswith(_ANSWER) and (future := self.waiting.get(nonce)) is not None and not future.done():
+        nonce = data[len(ANSWER) : SMALLEST]
+        if data.startswith(ANSWER) and (future := self.waiting.get(nonce)) is not None and not future.done():
             future.set_result(time.perf_counter())
 
     def error_received(self, exc: Exception) -> None:
@@ -128,7 +86,7 @@ class Path:
 
     async def probe(self, *, size: int = 0, timeout: float) -> float | None:
         """Seconds until a packet of `size` bytes, IP header included, was back; None if it was not in time."""
-        nonce = os.urandom(_NONCE)
+        nonce = os.urandom(NONCE)
         payload = max(0, size - _HEADERS[self.version] - SMALLEST)
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._protocol.waiting[nonce] = future
@@ -136,7 +94,7 @@ class Path:
         self._protocol.error = None
         try:
             # Not by the transport: it would keep back what the kernel refuses.
-            self._socket.send(_REQUEST + nonce + bytes(payload))
+            self._socket.send(REQUEST + nonce + bytes(payload))
             async with asyncio.timeout(timeout):
                 return await future - start
         except (OSError, TimeoutError) as error:
@@ -148,15 +106,21 @@ class Path:
 
     async def mtu(self, *, timeout: float) -> int:
         """Size of the largest packet that goes both ways; 0 if none does."""
-        floor = _FLOOR[self.version]
+        size = await self.full_size(timeout=timeout)
+        return size or await self._search(_FLOOR[self.version], self._known(), timeout=timeout)
+
+    async def full_size(self, *, timeout: float) -> int:
+        """Size of the largest packet that the kernel would send, if it goes both ways; 0 if it is lost.
+
+        When a router says that it is too big, the next is smaller, as the next of any sender would be.
+        """
         for _ in range(3):
-            # What the kernel knows; a router may know better and tell it, then the next round is smaller.
             size = self._known()
             if await self.probe(size=size, timeout=timeout) is not None:
                 return size
             if self._known() == size:
                 break
-        return await self._search(floor, self._known(), timeout=timeout)
+        return 0
 
     async def _search(self, low: int, high: int, *, timeout: float) -> int:
         if await self.probe(size=low, timeout=timeout) is None:
@@ -186,6 +150,17 @@ class Measured:
     since: float = field(default_factory=time.time)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     lost: int = 0
+    answered: int = 0
+    """In a row, as `lost`."""
+    full_lost: int = 0
+    """Of full size, in a row."""
+    settled: bool = False
+    """Whether it was asked often enough for `passing` to be meant."""
+
+    @property
+    def full_size_lost(self) -> bool:
+        """Small packets pass, and those of full size are lost without a word."""
+        return self.passing and self.full_lost >= FULL_SIZE_LOST_AFTER
 
     @property
     def loss(self) -> float:
@@ -193,21 +168,34 @@ class Measured:
         return self.recent.count(False) / len(self.recent) if self.recent else 0.0
 
     def record(self, seconds: float | None) -> bool:
-        """Take an answer or its absence; whether `passing` changed."""
-        before = self.passing
+        """Take an answer or its absence; whether the verdict changed."""
+        before = self.passing, self.settled
         self.recent.append(seconds is not None)
         if seconds is None:
             self.lost += 1
+            self.answered = 0
             self.passing = self.passing and self.lost < self.target.lost_after
         else:
             self.lost = 0
-            self.passing = True
+            self.answered += 1
+            self.passing = self.passing or self.answered >= self.target.passing_after
             self.latency = seconds
             self.smoothed += (seconds - self.smoothed) * _SMOOTHING if self.smoothed else seconds
             self.last_answer = time.time()
-        if self.passing != before:
+        self.settled = self.settled or self.passing or self.lost >= self.target.lost_after
+        if self.passing != before[0]:
             self.since = time.time()
-        return self.passing != before
+        return (self.passing, self.settled) != before
+
+    def record_full_size(self, size: int) -> bool:
+        """Take the size of a full-size packet that was answered, 0 for a lost one; whether the verdict changed."""
+        before = self.full_size_lost
+        self.full_lost = 0 if size else self.full_lost + 1
+        if size:
+            self.path_mtu = size
+        elif self.full_size_lost:
+            self.path_mtu = 0
+        return self.full_size_lost != before
 
 
 class Monitor:
@@ -246,23 +234,35 @@ class Monitor:
 
     async def _follow(self, measured: Measured) -> None:
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 await self._follow_socket(measured)
-            # No way there, or no such source of our own, yet.
-            self._record(measured, None)
-            await asyncio.sleep(measured.target.interval)
+            except OSError:
+                # No way there, or no such source of our own, yet.
+                self._record(measured, None)
+                await asyncio.sleep(measured.target.interval)
 
     async def _follow_socket(self, measured: Measured) -> None:
         target = measured.target
+        # A path through nodes may have been given another one: only a new flow takes that.
+        tries = 1 if target.full_size_every else 2 * target.lost_after
         async with Path.open(target.address, target.port, source=target.source) as path:
             for turn in itertools.count():
                 start = time.perf_counter()
                 self._record(measured, await path.probe(timeout=max(target.interval, 1.0)))
-                if measured.lost and measured.lost % (2 * target.lost_after) == 0:
+                if measured.lost and measured.lost % tries == 0:
                     return  # a new socket takes another source port, and another route if there is one
-                if not measured.lost and turn % _FULL_SIZE_EVERY == 0:
-                    measured.path_mtu = await path.mtu(timeout=1.0)
+                if not measured.lost:
+                    await self._full_size(measured, path, turn=turn)
                 await asyncio.sleep(max(0.0, target.interval - (time.perf_counter() - start)))
+
+    async def _full_size(self, measured: Measured, path: Path, *, turn: int) -> None:
+        every = measured.target.full_size_every
+        if every and (measured.full_lost or turn % every == 0):
+            if measured.record_full_size(await path.full_size(timeout=1.0)):
+                log.info("full size", name=measured.target.name, lost=measured.full_size_lost)
+                self._on_change()
+        elif not every and turn % _FULL_SIZE_EVERY == 0:
+            measured.path_mtu = await path.mtu(timeout=1.0)
 
     def _record(self, measured: Measured, seconds: float | None) -> None:
         if measured.record(seconds):

@@ -25,6 +25,7 @@ from netfabric.agent.model import (
     Peer,
     Policy,
     PrefixMap,
+    ProbeAnswer,
     ProbeTarget,
     Role,
     Route,
@@ -74,6 +75,7 @@ def read(message: pb.DesiredState) -> Desired:
         probes=_all(message.probes, "probes", _probe),
         responder_port=_port(message.responder_port, "responder_port"),
         responder_addresses=_all(message.responder_addresses, "responder_addresses", address),
+        probe_answers=_all(message.probe_answers, "probe_answers", _probe_answer),
     )
     checks.check(desired)
     return desired
@@ -236,6 +238,8 @@ def _peer(message: pb.Peer, path: str) -> Peer:
             sources=networks(rules.sources, "sources"),
             destinations=networks(rules.destinations, "destinations"),
             transit=tuple(rules.transit),
+            probed=_all(rules.probed, f"{path}.policy.probed", address),
+            askers=networks(rules.askers, "askers"),
         ),
     )
 
@@ -285,4 +289,13 @@ def _probe(message: pb.ProbeTarget, path: str) -> ProbeTarget:
         peer=message.peer,
         interval=_between(interval, f"{path}.interval_milliseconds", low=100, high=600_000) / 1000,
         lost_after=_between(message.lost_after or 4, f"{path}.lost_after", low=1, high=100),
+        passing_after=_between(message.passing_after or 1, f"{path}.passing_after", low=1, high=100),
+        full_size_every=_between(message.full_size_every, f"{path}.full_size_every", low=0, high=1000),
     )
+
+
+def _probe_answer(message: pb.ProbeAnswer, path: str) -> ProbeAnswer:
+    shown, target = address(message.shown, f"{path}.shown"), address(message.target, f"{path}.target")
+    if shown.version != target.version:
+        raise InvalidStateError(f"{path}.target", f"{target}: expected the family of {shown}")
+    return ProbeAnswer(shown=shown, target=target)

@@ -68,9 +68,12 @@ class Reconciler:
         memory: Memory,
         *,
         abilities: Abilities,
+        measures_only: bool = False,
     ) -> None:
+        """`measures_only`: a probe, which has no right over the kernel and no use for one."""
         self._netlink = netlink
         self._memory = memory
+        self._measures_only = measures_only
         self.abilities = abilities
         self.on_pass: Callable[[], None] = lambda: None
         """Called after each pass."""
@@ -115,6 +118,9 @@ class Reconciler:
 
     async def run(self) -> None:
         """Keep the state, for ever."""
+        if self._measures_only:
+            await self._take_up()
+            await asyncio.Event().wait()
         with changes.watch(self._changed):
             self._changed.set()
             while True:
@@ -136,16 +142,23 @@ class Reconciler:
         """Remove all that is ours from the kernel and the disk."""
         async with self._lock:
             done = _Pass()
-            present = await self._netlink.dump()
-            steps, _ = diff.difference(present, KernelState())
-            await self._carry_out(steps, done)
-            try:
-                await tables.replace(())
-            except KernelError as error:
-                done.failed("firewall", error)
+            if not self._measures_only:
+                present = await self._netlink.dump()
+                steps, _ = diff.difference(present, KernelState())
+                await self._carry_out(steps, done)
+                try:
+                    await tables.replace(())
+                except KernelError as error:
+                    done.failed("firewall", error)
             self._memory.forget()
             self.desired = None
             return done.problems
+
+    async def _take_up(self) -> None:
+        """One pass, for what was restored."""
+        async with self._lock:
+            if self.desired is not None:
+                await self._reconcile(self.desired, repairing=False)
 
     async def _await_change(self) -> None:
         try:
@@ -159,9 +172,10 @@ class Reconciler:
     async def _reconcile(self, desired: Desired, *, repairing: bool) -> Applied:
         done = _Pass()
         try:
-            # First, and nothing else without it: no link opens before there is who watches it.
-            await self._firewall(desired, done)
-            await self._kernel(desired, done)
+            if not self._measures_only:
+                # First, and nothing else without it: no link opens before there is who watches it.
+                await self._firewall(desired, done)
+                await self._kernel(desired, done)
         except KernelError as error:
             done.failed("kernel", error)
         if repairing and done.done and self.applied is not None:

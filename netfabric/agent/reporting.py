@@ -115,6 +115,8 @@ def _probe(measured: Measured) -> pb.ProbeState:
         path_mtu=measured.path_mtu,
         last_answer=timestamp(measured.last_answer),
         since=timestamp(measured.since),
+        full_size_lost=measured.full_size_lost,
+        settled=measured.settled,
     )
 
 

@@ -20,7 +20,7 @@ def render(state: pb.AgentState) -> tuple[str, bool]:
 def is_well(state: pb.AgentState) -> bool:
     """A state is applied without problems, links are up and paths pass."""
     up = all(link.up for link in state.links) or state.standby
-    passing = all(probe.passing for probe in state.probes)
+    passing = all(probe.passing and not probe.full_size_lost for probe in state.probes)
     return bool(state.applied.generation) and not state.applied.problems and up and passing
 
 
@@ -57,13 +57,21 @@ def _handshake(peer: pb.WireGuardPeerState, state: pb.AgentState) -> str:
 
 def _paths(state: pb.AgentState) -> Iterator[str]:
     for probe in state.probes:
-        verdict = "passes" if probe.passing else "BROKEN"
+        verdict = _verdict(probe)
         since = state.at.seconds - probe.since.seconds
         size = f"mtu {probe.path_mtu}" if probe.path_mtu else "mtu ?"
         yield (
             f"path        {probe.name:<15} {verdict:<7} for {since} s   "
             f"{probe.smoothed_latency_microseconds / 1000:.2f} ms   loss {probe.loss:.0%}   {size}"
         )
+
+
+def _verdict(probe: pb.ProbeState) -> str:
+    if probe.full_size_lost:
+        return "SMALL PACKETS ONLY"
+    if probe.passing:
+        return "passes"
+    return "BROKEN"
 
 
 def _counters(state: pb.AgentState) -> Iterator[str]:

@@ -127,3 +127,34 @@ def test_collapsed_prefixes_cover_the_same_and_never_overlap(numbers: list[tuple
         assert not any(overlap(one, other) for other in found[index + 1 :])
     assert all(any(within(network, one) for one in found) for network in networks)
     assert set(found) <= set(networks)
+
+
+def probed() -> pb.DesiredState:
+    """A gateway whose peer may ask, and is asked."""
+    state = gateway()
+    state.links[1].neighbours.append("169.254.20.2")
+    state.probe_answers.add(shown="10.244.0.0", target="169.254.20.2")
+    state.peers[0].policy.CopyFrom(pb.Policy(probed=["10.244.0.0"], askers=["10.244.0.0/16"]))
+    return state
+
+
+def test_probes_pass_to_who_answers_them_and_nothing_else_does() -> None:
+    objects = firewall.render(reading.read(probed()))
+    handed_on = rules(objects, "dnat")[0]
+    assert handed_on[0] == firewall.from_peers()
+    assert handed_on[1] == firewall.udp(7300)
+    assert handed_on[2]["dnat"]["addr"]["map"]["data"]["set"] == [["10.244.0.0", "169.254.20.2"]]
+    (let_in,) = (expr for expr in rules(objects, "from_7") if "169.254.20.2" in str(expr))
+    assert firewall.udp(7300) in let_in
+    assert "dnat" in str(let_in), "only what was asked at the shown address"
+    (let_out,) = (expr for expr in rules(objects, "to_7") if "probed_7_4" in str(expr))
+    assert let_out[:3] == [firewall.saddr(4, "askers_7_"), firewall.daddr(4, "probed_7_"), firewall.udp(7300)]
+    assert members(objects, "probed_7_4") == ["10.244.0.0"]
+    for closed in ("reachable_7_4", "openers_7_4"):
+        assert members(objects, closed) == []
+
+
+def test_who_answers_is_reached_after_the_source_is_judged() -> None:
+    chain = rules(firewall.render(reading.read(probed())), "from_7")
+    let_in = next(n for n, expr in enumerate(chain) if "169.254.20.2" in str(expr))
+    assert max(n for n, expr in enumerate(chain) if {"counter": "spoofed_7"} in expr) < let_in

@@ -208,3 +208,32 @@ def _refusal(state: pb.DesiredState) -> str:
     except InvalidStateError as error:
         return error.path
     return ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "target", "path"),
+    [
+        ("10.99.0.0", "169.254.20.2", "probe_answers[0].shown"),
+        ("10.244.0.0", "10.9.0.2", "probe_answers[0].target"),
+        ("10.244.0.0", "169.254.18.2", "probe_answers[0].target"),
+        ("10.244.0.0", "fd20::2", "probe_answers[0].target"),
+    ],
+    ids=["not ours", "no link's", "the peer's own", "family"],
+)
+def test_probes_are_handed_to_the_other_end_of_a_link_inside_only(shown: str, target: str, path: str) -> None:
+    state = gateway()
+    state.links[1].neighbours.append("169.254.20.2")
+    state.probe_answers.add(shown="10.244.0.0", target="169.254.20.2")
+    reading.read(state)
+    state.probe_answers[0].CopyFrom(pb.ProbeAnswer(shown=shown, target=target))
+    with pytest.raises(InvalidStateError) as caught:
+        reading.read(state)
+    assert caught.value.path == path
+
+
+def test_a_peer_is_asked_at_its_own_addresses_only() -> None:
+    state = gateway()
+    state.peers[0].policy.probed.append("10.245.0.0")
+    with pytest.raises(InvalidStateError) as caught:
+        reading.read(state)
+    assert caught.value.path == "peers[0].policy.probed[0]"

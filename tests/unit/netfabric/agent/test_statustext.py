@@ -60,3 +60,11 @@ def test_what_is_amiss_is_told_and_seen_in_the_exit_code() -> None:
     assert "SILENT" in statustext.render(silent)[0]
     silent.links[0].wireguard_peers[0].ClearField("last_handshake")
     assert "NEVER" in statustext.render(silent)[0]
+
+
+def test_a_path_that_loses_what_is_large_is_amiss() -> None:
+    state = healthy()
+    state.probes[0].full_size_lost = True
+    text, well = statustext.render(state)
+    assert "SMALL PACKETS ONLY" in text
+    assert not well
