@@ -31,6 +31,7 @@ class Peered:
     ) -> None:
         self._subscribers: list[Callable[[], None]] = []
         self._outward, self._back = Outward(seen=(), theirs=()), Translation(())
+        self._probed: tuple[str, ...] = ()
         self._reflector: Reflector[NetworkPeering] = Reflector(
             consumer,
             NETWORK_PEERINGS,
@@ -61,16 +62,22 @@ class Peered:
         """The address of a provider's pod as the consumer reaches it."""
         return self._back.address(address)
 
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """Addresses, as reached from here, at which the provider answers who asks whether its pods are reached."""
+        return self._probed
+
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called after the answers have changed."""
         self._subscribers.append(changed)
 
     def _changed(self, change: Change[NetworkPeering]) -> None:
         before = _parts(change.old)
-        seen, theirs, pods = after = _parts(change.new)
+        seen, theirs, pods, asked = after = _parts(change.new)
         if before == after and change.old is not None:
             return
         self._outward, self._back = Outward(seen=seen, theirs=theirs), Translation(pods)
+        self._probed = tuple(one for one in map(self._back.address, asked) if one is not None)
         log.info("addresses follow the network's plan", networks=len(theirs), known_there=len(seen))
         for changed in self._subscribers:
             changed()
@@ -78,18 +85,19 @@ class Peered:
 
 def _parts(
     peering: NetworkPeering | None,
-) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], tuple[Mapping, ...]]:
-    """Our networks as the peer sees them, the peer's as we do, and of those its pods'."""
+) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], tuple[Mapping, ...], tuple[str, ...]]:
+    """Our networks as the peer sees them, the peer's as we do, of those its pods', and where it answers probes."""
     if peering is None:
-        return (), (), ()
+        return (), (), (), ()
     open_ = [one for one in peering.status.networks if not one.problem]
     theirs = tuple(_mappings((one.cidr, one.seen_as) for one in open_))
     pods = tuple(_mappings((one.cidr, one.seen_as) for one in open_ if one.kind == "Pod"))
     told = peering.spec.peer.remapped_cidrs if peering.spec.peer is not None else ()
+    asked = peering.spec.peer.probe_addresses if peering.spec.peer is not None else ()
     own = _own(peering)
     seen = (one for one in _mappings((one.cidr, one.seen_as) for one in told))
     # What a peer says of networks that are not ours is not its business.
-    return tuple(one for one in seen if any(ours.holds(one.outer) for ours in own)), theirs, pods
+    return tuple(one for one in seen if any(ours.holds(one.outer) for ours in own)), theirs, pods, asked
 
 
 def _own(peering: NetworkPeering) -> list[Span]:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from api.meta import Conditions, rule
-from api.networking.common import MOST_NETWORKS, Cidr, Endpoint, Name, PublicKey, Remapped, Rules
+from api.networking.common import MOST_NETWORKS, Address, Cidr, Endpoint, Name, PublicKey, Remapped, Rules
 from kube.objects import Metadata
 
 Technology = Literal["WireGuard", "VXLAN", "None"]
@@ -104,6 +104,15 @@ class PeerSide(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
         ),
         _REMAPPED,
     ] = msgspec.field(name="remappedCIDRs", default=())
+    probe_addresses: Annotated[
+        tuple[Address, ...],
+        Meta(
+            description="ProbeAddresses are where the peer's nodes answer who asks whether its pods are reached, one "
+            "of each family and of its pod networks; absent, nobody asks.",
+            max_length=2,
+            extra_json_schema={"x-kubernetes-list-type": "set"},
+        ),
+    ] = ()
 
 
 class KeySecret(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

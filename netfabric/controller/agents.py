@@ -31,7 +31,7 @@ APPLY_SECONDS = 30.0
 RETRY_SECONDS = 15.0
 """After a state was refused it is sent again, in case the agent has been mended."""
 _MOST_BYTES = 16 * 1024 * 1024
-_ROLES = {"gateway": pb.ROLE_GATEWAY, "node": pb.ROLE_NODE}
+_ROLES = {"gateway": pb.ROLE_GATEWAY, "node": pb.ROLE_NODE, "probe": pb.ROLE_PROBE}
 _REFUSALS = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED}
 )

@@ -18,11 +18,12 @@ from netfabric._pb import fabric_pb2 as pb
 from netfabric.controller import links
 from netfabric.controller.facts import Agent, PeerFacts, World
 from netfabric.controller.policy import policy
+from netfabric.plan import probes
 from netfabric.plan.model import Kind
+from netfabric.plan.probes import RESPONDER_PORT
 from netfabric.plan.spans import spans
 
 CONTRACT = 1
-RESPONDER_PORT = 6092
 KEEPALIVE_SECONDS = 20
 
 
@@ -48,6 +49,7 @@ def gateway(world: World, agent: Agent) -> pb.DesiredState:
             state.probes.append(_probe(links.peer_link(peer.number), links.tunnel(peer.public_key, peer.peer_key)))
             state.probes[-1].peer = peer.name
     state.exports.extend(_exports(world))
+    state.probe_answers.extend(_probe_answers(world, agent))
     return state
 
 
@@ -131,6 +133,21 @@ def _peer_routes(world: World, link: str, ends: dict[int, links.Ends]) -> Iterat
 def _probe(name: str, ends: links.Ends) -> pb.ProbeTarget:
     """The path over a link, named as that."""
     return pb.ProbeTarget(name=name, address=ends.theirs, source=ends.ours, port=RESPONDER_PORT)
+
+
+def _probe_answers(world: World, agent: Agent) -> Iterator[pb.ProbeAnswer]:
+    """By one node that answers this cluster's gateway, if there is one: that others do not is told by the status here.
+
+    If there is none, by one that does not: then peers are not answered, and that is the truth.
+    """
+    linked = sorted(_linked(world.nodes, agent), key=lambda node: (node.name not in world.reached, node.number))
+    if not linked:
+        return
+    # Two networks may begin with the same address.
+    versions = {probes.address(cidr): ip_network(cidr).version for cidr in world.networks(Kind.POD)}
+    for shown, version in versions.items():
+        target = links.inside(agent.number, linked[0].number, version=version).theirs
+        yield pb.ProbeAnswer(shown=shown, target=target)
 
 
 # -- to peers

@@ -14,6 +14,7 @@ from api.networking.common import Remapped
 from api.networking.definitions import NETWORK_PEERINGS
 from api.networking.peering import NetworkPeering, PeerSide
 from kube.objects import to_dict
+from netfabric.plan import probes
 
 Json = dict[str, Any]
 
@@ -39,6 +40,8 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         remapped_cidrs=tuple(
             Remapped(cidr=one.cidr, seen_as=one.seen_as) for one in status.networks if not one.problem
         ),
+        # With technology None packets do not come by our gateways, so nobody would answer.
+        probe_addresses=probes.addresses(local.pod_cidrs) if peering.spec.technology != "None" else (),
     )
     return {
         "apiVersion": NETWORK_PEERINGS.api_version,

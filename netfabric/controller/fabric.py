@@ -191,7 +191,8 @@ class Fabric:
         look = await self._gather()
         await self._label_active(look.agents)
         kept, failed = await self._write(look)
-        self._tell(look.world(kept, active=self._active, protected=await self._api_servers()), look.agents)
+        protected, reached = await self._api_servers(), self._reached(look.agents)
+        self._tell(look.world(kept, active=self._active, reached=reached, protected=protected), look.agents)
         if failed is not None:
             raise failed
         return Result(requeue_after=0.5 if not self._active and look.agents else RESYNC_SECONDS)
@@ -324,6 +325,11 @@ class Fabric:
         """A node's own part of the pod networks that are declared."""
         found = self.nodes.store.get(("", node))
         return declared.pod_networks(found, own) if found is not None else ()
+
+    def _reached(self, agents: Sequence[Agent]) -> frozenset[str]:
+        """Nodes that the active gateway reaches."""
+        nodes = {agent.name: agent.number for agent in agents if agent.role == "node"}
+        return sightings.reached(self.pool.connections.get(("gateway", self._active)), nodes)
 
     async def _api_servers(self) -> tuple[str, ...]:
         """The addresses by which pods reach this cluster's API server: peers never do."""

@@ -59,6 +59,8 @@ class PeerFacts:
     offloaded: Offloaded = Offloaded()
     exports: tuple[tuple[str, str], ...] = ()
     """Addresses that the peer may reach outside this cluster: what stands for them, and where they are."""
+    probed: tuple[str, ...] = ()
+    """Where the peer answers probes, as it calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ class World:
     peers: tuple[PeerFacts, ...] = ()
     sources: Mapping[int, str] = field(default_factory=dict)
     """By family, what stands for everything of this cluster that is neither pod nor Service."""
+    reached: frozenset[str] = frozenset()
+    """Nodes that answer the active gateway."""
     protected: tuple[str, ...] = ()
     """Addresses of this cluster that no peer reaches: those of its API server."""
 

@@ -3,7 +3,8 @@
 `WholeCluster`: pods, Services and exported addresses of both sides. Otherwise only what offloading needs: our pods at
 the peer and ours here talk to each other both ways; the peer's pods here may talk with all of the peer's, for it
 is their home. Where a peer is both consumer and provider, the agents' rules, which are lists and not pairs, come to the
-union: then all of the peer's may reach our pods.
+union: then all of the peer's may reach our pods. Whatever else is so, our pods may ask where the peer answers probes:
+nothing else of it answers there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from netfabric.plan.translation import Translation
 def policy(world: World, peer: PeerFacts) -> pb.Policy:
     """The rules for one peer; empty ones let nothing pass."""
     targets = [target for _, target in peer.exports]
-    made = pb.Policy(unreachable=_hosts(world.protected))
+    made = pb.Policy(unreachable=_hosts(world.protected), probed=peer.probed)
+    if peer.probed:
+        made.askers.extend(world.networks(Kind.POD))
     if peer.whole:
         made.reachable.extend([*world.networks(Kind.POD, Kind.SERVICE), *_hosts(targets)])
         made.openers.extend([*world.networks(Kind.POD), *links.INSIDE])

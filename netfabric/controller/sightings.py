@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from netfabric.controller import status
+from netfabric.controller import links, status
 from netfabric.controller.agents import AgentConnection
 from netfabric.controller.nodes import Pod
 
@@ -38,6 +38,13 @@ def seen(name: str, connection: AgentConnection | None) -> status.Seen:
         problem=connection.problem,
         state=connection.state,
     )
+
+
+def reached(connection: AgentConnection | None, nodes: Mapping[str, int]) -> frozenset[str]:
+    """Nodes, given with their numbers, that answer this gateway."""
+    state = connection.state if connection is not None else None
+    passing = {one.name for one in state.probes if one.passing} if state is not None else set()
+    return frozenset(name for name, number in nodes.items() if links.node_link(number) in passing)
 
 
 def digest(connection: AgentConnection) -> object:

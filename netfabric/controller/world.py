@@ -11,7 +11,8 @@ from netfabric.controller.external import Exports
 from netfabric.controller.facts import Agent, Offloaded, PeerFacts, World
 from netfabric.controller.keys import KeyPair, public_key
 from netfabric.plan import external
-from netfabric.plan.model import Own, PeerPlan, Plan, Problem
+from netfabric.plan.model import Kind, Own, PeerPlan, Plan, Problem
+from netfabric.plan.spans import Span, host
 
 
 def peer_facts(
@@ -43,8 +44,23 @@ def peer_facts(
         dials=bool(spec.peer.endpoints) and not (spec.local and spec.local.endpoints),
         whole=spec.traffic_policy == "WholeCluster",
         offloaded=offloaded,
+        probed=_probed(planned, spec.peer.probe_addresses),
         exports=tuple((shown, real) for shown, real, peers in exports.values() if not peers or name in peers),
     )
+
+
+def _probed(planned: PeerPlan, told: Iterable[str]) -> tuple[str, ...]:
+    """What of it is an address of the peer's pods; anything else would be a hole in the policy."""
+    pods = [one.mapping.outer for one in planned.open if one.kind is Kind.POD]
+    return tuple(address for address in told if any(pod.holds(one) for one in _host(address) for pod in pods))
+
+
+def _host(address: str) -> list[Span]:
+    """None, if it was stored before the schema refused what is no address."""
+    try:
+        return [host(address)]
+    except ValueError:
+        return []
 
 
 def set_apart(peers: Iterable[PeerFacts | None]) -> tuple[list[PeerFacts], dict[str, Problem]]:
@@ -81,7 +97,9 @@ class Look:
     pod_networks: Mapping[str, tuple[str, ...]]
     """By node."""
 
-    def world(self, kept: Collection[str], *, active: str, protected: tuple[str, ...]) -> World:
+    def world(
+        self, kept: Collection[str], *, active: str, reached: frozenset[str], protected: tuple[str, ...]
+    ) -> World:
         """What agents are told of: peers whose plan is `kept`, in an order that does not depend on who was first."""
         return World(
             own=tuple((kind, str(span)) for kind, span in self.own.networks),
@@ -91,5 +109,6 @@ class Look:
             pod_networks=self.pod_networks,
             peers=tuple(sorted((one for one in self.facts if one.name in kept), key=lambda one: one.name)),
             sources=external.sources(self.own),
+            reached=reached,
             protected=protected,
         )

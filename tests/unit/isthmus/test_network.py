@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from api.networking.peering import (
@@ -37,6 +38,7 @@ def test_the_other_side_learns_what_is_its_business_and_nothing_else() -> None:
         "endpoints": ["gw.example.org:1"],
         "publicKey": "k" * 43 + "=",
         "remappedCIDRs": [{"cidr": "10.0.0.0/16", "seenAs": "100.64.0.0/16"}],
+        "probeAddresses": ["10.0.0.0"],
     }
     assert made["spec"].keys() == {"technology", "peer"}
 
@@ -56,3 +58,13 @@ def test_the_name_may_stand_alone_as_kubectl_has_it() -> None:
     assert (parsed.peering, parsed.named, parsed.output) == ("north", "home", "json")
     with pytest.raises(OptionsError, match="usage: isthmus network export NAME"):
         network.arguments(["import"])
+
+
+def test_probes_are_answered_once_in_each_family_and_by_gateways_of_ours_only() -> None:
+    cidrs = ("10.0.0.0/16", "fd00:10::/56", "10.9.0.0/16")
+    made = peering()
+    local = msgspec.structs.replace(made.spec.local, pod_cidrs=cidrs)  # type: ignore[type-var] # it has one
+    told = msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, local=local))
+    assert exchange.export(told, name="home")["spec"]["peer"]["probeAddresses"] == ["10.0.0.0", "fd00:10::"]
+    theirs = msgspec.structs.replace(told, spec=msgspec.structs.replace(told.spec, technology="None"))
+    assert exchange.export(theirs, name="home")["spec"]["peer"]["probeAddresses"] is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from api.networking.common import Remapped
 from api.networking.peering import (
     LocalSide,
@@ -75,3 +77,15 @@ def test_changes_are_told_once() -> None:
     tell(made, None, PLANNED)
     tell(made, PLANNED, PLANNED)
     assert told == [1]
+
+
+def test_pods_are_asked_for_at_addresses_of_the_providers_pods_only() -> None:
+    made = peered()
+    assert not made.probed
+    assert PLANNED.spec.peer is not None
+    told = ("10.0.0.0", "10.7.0.0", "10.96.0.0", "192.0.2.1")
+    peer = msgspec.structs.replace(PLANNED.spec.peer, probe_addresses=told)
+    asked = msgspec.structs.replace(PLANNED, spec=msgspec.structs.replace(PLANNED.spec, peer=peer))
+    tell(made, None, PLANNED)
+    tell(made, PLANNED, asked)
+    assert made.probed == ("100.64.0.0",), "what is no open network of pods is nobody's to be asked"

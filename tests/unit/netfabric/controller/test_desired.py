@@ -185,3 +185,31 @@ def test_what_a_gateway_is_told_grows_with_both_and_not_with_their_product() -> 
     assert both["gateway routes"] == 100
     grown = (wide["gateway bytes"] - few["gateway bytes"]) + (many["gateway bytes"] - few["gateway bytes"])
     assert both["gateway bytes"] - few["gateway bytes"] <= 1.1 * grown
+
+
+def test_peers_are_answered_by_a_node_that_is_reached() -> None:
+    known = world(alike(1))
+    first, second = known.nodes[:2]
+
+    def target(known: World, gate: int) -> set[str]:
+        return {one.target for one in desired.gateway(known, known.gateways[gate]).probe_answers}
+
+    def ends(node: int, *, gate: int) -> set[str]:
+        return {links.inside(gate, node, version=version).theirs for version in (4, 6)}
+
+    made = desired.gateway(replace(known, reached=frozenset({second.name})), known.gateways[0])
+    assert {one.shown for one in made.probe_answers} == {"10.0.0.0", "fd00:10::"}
+    for gate in (0, 1):
+        assert target(replace(known, reached=frozenset({second.name})), gate) == ends(second.number, gate=gate)
+        assert target(replace(known, reached=frozenset({first.name, second.name})), gate) == ends(1, gate=gate)
+        assert target(known, gate) == ends(1, gate=gate), "no answer is the truth where no node is reached"
+    assert not desired.gateway(replace(known, nodes=()), known.gateways[0]).probe_answers
+
+
+def test_our_pods_may_ask_where_a_peer_answers_and_no_more() -> None:
+    known = world(alike(1), whole=False)
+    made = desired.gateway(known, known.gateways[0]).peers[0].policy
+    assert (list(made.probed), list(made.askers)) == (["10.0.0.0", "fd00:10::"], ["10.0.0.0/16", "fd00:10::/56"])
+    assert not [*made.openers, *made.reachable, *made.destinations]
+    silent = replace(known, peers=(replace(known.peers[0], probed=()),))
+    assert not desired.gateway(silent, silent.gateways[0]).peers[0].policy.askers

@@ -9,7 +9,7 @@ from dataclasses import replace
 from netfabric.controller import keys
 from netfabric.controller.facts import Agent, Offloaded, PeerFacts, World
 from netfabric.controller.world import set_apart
-from netfabric.plan import external
+from netfabric.plan import external, probes
 from netfabric.plan.allocation import plan
 from netfabric.plan.model import Kind, Own, PeerInput, PeerPlan
 from netfabric.plan.spans import span
@@ -61,6 +61,7 @@ def facts(planned: PeerPlan, **more: object) -> PeerFacts:
         "private_key": ours.private,
         "peer_key": theirs.public,
         "endpoint": "gw.example.org:51820",
+        "probed": probes.addresses(str(one.mapping.outer) for one in planned.open if one.kind is Kind.POD),
         **more,
     }
     return PeerFacts(**given)  # type: ignore[arg-type] # as the class has them
