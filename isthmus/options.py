@@ -64,6 +64,14 @@ class Options(LogOptions, kw_only=True, frozen=True, rename="kebab", forbid_unkn
             "empty: the network is flat"
         ),
     ] = ""
+    probe_socket: Annotated[
+        str,
+        Meta(
+            description="unix:/path of `isthmus fabric-agent --role=probe` in the same pod: the Node's "
+            "NetworkUnavailable and Ready follow what it measures of the network of --network-peering; empty: nobody "
+            "measures"
+        ),
+    ] = ""
     election_namespace: Annotated[
         str,
         Meta(

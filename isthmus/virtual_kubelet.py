@@ -17,7 +17,7 @@ from isthmus import dry_run, kinds
 from isthmus.addresses import Addresses, Flat
 from isthmus.capacity import capacity_source
 from isthmus.health import HealthServer
-from isthmus.options import Options, host_port
+from isthmus.options import Options, OptionsError, host_port
 from isthmus.peered import Peered
 from isthmus.virtual.declared import add_declared, declared_of, gives_tokens
 from isthmus.virtual.node import add_node
@@ -28,6 +28,7 @@ from kube.events import EventRecorder
 from kube.supervisor import Stage, Supervisor
 from reflection.offloading import Offloading
 from reflection.scheduling.declared import Declared
+from vk.node.datapath import DataPath
 from vk.node.settings import NodeSettings
 
 log = structlog.get_logger(__name__)
@@ -96,9 +97,13 @@ def build(
     registry: prometheus_client.CollectorRegistry,
     addresses: Addresses | None = None,
 ) -> Supervisor:
-    """Wire all parts of one virtual node. Without `addresses` they are as --network-peering says."""
+    """Wire all parts of one virtual node. Without `addresses` they are as --network-peering says.
+
+    Raises `OptionsError`.
+    """
     supervisor = Supervisor()
     addresses = addresses or _translation(supervisor, options, consumer=consumer, registry=registry)
+    network = _measured(supervisor, options, settings, addresses)
     recorder = EventRecorder(consumer, component="isthmus-virtual-kubelet", host=settings.name)
     declared = declared_of(options, consumer=consumer, registry=registry)
     offloading = Offloading(
@@ -145,6 +150,7 @@ def build(
         options,
         settings,
         offloading,
+        network=network,
         consumer=consumer,
         provider=provider,
         recorder=recorder,
@@ -162,6 +168,28 @@ def _translation(
     # No status is written before the plan is known: addresses would vanish for a moment at each start.
     supervisor.add("network peering", peered.run, stage=Stage.CACHES, ready=peered.ready)
     return peered
+
+
+def _measured(
+    supervisor: Supervisor, options: Options, settings: NodeSettings, addresses: Addresses
+) -> DataPath | None:
+    if not options.probe_socket:
+        return None
+    if not isinstance(addresses, Peered):
+        raise OptionsError("--probe-socket: needs --network-peering, which says whom to ask")
+    if not options.probe_socket.startswith("unix:/"):
+        raise OptionsError(f"--probe-socket {options.probe_socket!r}: expected unix:/path")
+    from isthmus.datapath import Probed  # noqa: PLC0415 - gRPC is no burden to who needs none
+
+    probed = Probed(
+        addresses,
+        socket=options.probe_socket,
+        node=settings.name,
+        peering=options.network_peering,
+        own=settings.addresses,
+    )
+    supervisor.add("network probe", probed.run, stage=Stage.HEARTBEAT)
+    return probed.data_path
 
 
 def _add_health(supervisor: Supervisor, options: Options, *, registry: prometheus_client.CollectorRegistry) -> None:

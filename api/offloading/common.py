@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,8 @@ Label = Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
 Labels = dict[str, Annotated[str, Meta(max_length=63)]]
 Mapping = Literal["DefaultName", "EnforceSameName", "SelectedName"]
 """How a namespace is called at the provider."""
+PATH_BROKEN: Final = "PathBroken"
+"""Reason of a Node whose provider answers, while pods here and there do not reach each other: those there run on."""
 
 
 def same(field: str, advice: str) -> dict[str, Any]:

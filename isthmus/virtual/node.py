@@ -25,6 +25,7 @@ from vk.node.capacity import QuotaCapacity
 from vk.node.certificate import CertificateFiles, CertificateManager
 from vk.node.controller import NodeController
 from vk.node.csr import Names
+from vk.node.datapath import DataPath
 from vk.node.inventory import Inventory
 from vk.node.lease import LeaseKeeper
 from vk.node.ping import ProviderPing
@@ -38,6 +39,7 @@ def add_node(
     settings: NodeSettings,
     offloading: Offloading,
     *,
+    network: DataPath | None = None,
     consumer: Client,
     provider: Client,
     recorder: EventRecorder,
@@ -57,8 +59,9 @@ def add_node(
         consumer,
         settings=settings,
         capacity=capacity,
-        probes=[ping],
+        probes=[ping, *([network] if network is not None else [])],
         conditions=[access, certificate, Placement(offloading.pending)],
+        network=network,
         annotations=(lambda: capacity.annotations) if isinstance(capacity, Inventory) else dict,
         recorder=recorder,
         registry=registry,

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import force_setattr
 
+from api.offloading.common import PATH_BROKEN
 from kube.objects import Metadata
 
 READY: Final = "Ready"
@@ -45,7 +46,8 @@ class SeenNode(msgspec.Struct, frozen=True, gc=False):
 class Outages:
     """Which nodes say that they have lost their provider, and for how long this process has known it.
 
-    Only the node's own word counts, Ready=False. Unknown is Kubernetes' word for a virtual kubelet that is silent:
+    Only the node's own word counts, Ready=False, unless it says that its provider answers and only pods do not reach
+    each other: those there are known to run. Unknown is Kubernetes' word for a virtual kubelet that is silent:
     nobody knows of its provider then, and nothing is done. Time is our own (monotonic), for the node's clock may be
     wrong: a manager that has just started begins anew, and a standby has counted as long as the leader.
     """
@@ -56,7 +58,7 @@ class Outages:
 
     def observe(self, name: str, node: SeenNode | None) -> None:
         """A Node changed, or went."""
-        if node is None or node.ready.status != LOST:
+        if node is None or node.ready.status != LOST or node.ready.reason == PATH_BROKEN:
             self._since.pop(name, None)
         else:
             self._since.setdefault(name, self._clock())

@@ -82,11 +82,13 @@ class NodeController:
         capacity: CapacitySource,
         probes: Sequence[ReadinessProbe],
         conditions: Sequence[ConditionSource] = (),
+        network: ConditionSource | None = None,
         annotations: Callable[[], Mapping[str, str] | None] = dict,
         recorder: EventSink | None = None,
         clock: Clock = SYSTEM,
         registry: CollectorRegistry | None = None,
     ) -> None:
+        """`network` says whether NetworkUnavailable; None: nobody measures, and it is not."""
         self.established = asyncio.Event()
         self.changed = Notifier()
         self._client = client
@@ -94,6 +96,7 @@ class NodeController:
         self._capacity = capacity
         self._probes = tuple(probes)
         self._conditions = tuple(conditions)
+        self._network = network
         self._annotations = annotations
         self._recorder = recorder
         self._clock = clock
@@ -116,7 +119,8 @@ class NodeController:
         self._writes = Counter(
             "isthmus_node_writes", "Writes of the Node by what was written", ["what"], registry=registry
         )
-        told = [capacity.changed, *(probe.changed for probe in probes), *(source.changed for source in conditions)]
+        sources: list[ConditionSource] = [*conditions, *([network] if network is not None else [])]
+        told = [capacity.changed, *(probe.changed for probe in probes), *(source.changed for source in sources)]
         for notifier in told:
             notifier.subscribe(self._wake.set)
 
@@ -142,6 +146,7 @@ class NodeController:
         return forge.Desired(
             ready=forge.ready_condition(probe.verdict for probe in self._probes),
             resources=self._capacity.resources,
+            network=self._network.condition if self._network is not None else forge.NO_ROUTE,
             extra=tuple(condition for condition in extra if condition is not None),
             annotations=self._annotations(),
         )

@@ -28,19 +28,35 @@ _PRESSURES = (
     ("MemoryPressure", "KubeletHasSufficientMemory", "the provider decides about its nodes' memory"),
     ("DiskPressure", "KubeletHasNoDiskPressure", "the provider decides about its nodes' disks"),
     ("PIDPressure", "KubeletHasSufficientPID", "the provider decides about its nodes' processes"),
-    ("NetworkUnavailable", "RouteCreated", "a virtual node needs no route"),
 )
+NO_ROUTE = Condition(
+    type="NetworkUnavailable",
+    status="False",
+    reason="RouteCreated",
+    message="a virtual node needs no route",
+    normal="False",
+)
+"""Where nobody measures the network to the provider."""
 _STARTING = Condition(
     type="Ready", status="False", reason="Starting", message="the provider's API server has not been reached yet"
+)
+_UNMEASURED = Condition(
+    type="NetworkUnavailable",
+    status="Unknown",
+    reason="Starting",
+    message="the network to the provider is not measured yet",
+    normal="False",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """What the Node should say now. None as `ready` or `resources`: not known yet, so leave what is there."""
+    """What the Node should say now. None as `ready`, `network`, `resources`: not known yet, so leave what is there."""
 
     ready: Condition | None
     resources: Mapping[str, str] | None
+    network: Condition | None = NO_ROUTE
+    """NetworkUnavailable."""
     extra: tuple[Condition, ...] = ()
     annotations: Mapping[str, str] | None = field(default_factory=dict)
     """Besides those of the settings; None: not known yet, so leave what is there."""
@@ -191,7 +207,7 @@ def status_patch(settings: NodeSettings, desired: Desired, *, live: Node, now: s
 
 def transitions(desired: Desired, *, live: Node) -> list[Condition]:
     """The conditions that matter to a reader and whose status is another one than the Node shows."""
-    told = [*desired.extra, *([desired.ready] if desired.ready else [])]
+    told = [*desired.extra, *(one for one in (desired.network, desired.ready) if one is not None)]
     shown = {condition.type: condition.status for condition in live.status.conditions}
     return [condition for condition in told if shown.get(condition.type, condition.normal) != condition.status]
 
@@ -226,13 +242,12 @@ def _taint(key: str, value: str, effect: str) -> Json:
 
 
 def _conditions(desired: Desired, *, live: Iterable[NodeCondition]) -> list[Condition]:
-    """Ready last, as kubelets list them; without it if it is unknown and the Node has one already."""
+    """Ready last, as kubelets list them; what is unknown is left out if the Node has it already."""
+    shown = {condition.type for condition in live}
     known = [Condition(type=kind, status="False", reason=reason, message=text) for kind, reason, text in _PRESSURES]
-    known.extend(desired.extra)
-    ready = desired.ready
-    if ready is None and not any(condition.type == "Ready" for condition in live):
-        ready = _STARTING
-    return known if ready is None else [*known, ready]
+    network = desired.network or (_UNMEASURED if _UNMEASURED.type not in shown else None)
+    ready = desired.ready or (_STARTING if _STARTING.type not in shown else None)
+    return [*known, *([network] if network else []), *desired.extra, *([ready] if ready else [])]
 
 
 def _differs(condition: Condition, live: NodeCondition | None) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from api.meta import Condition, with_condition
 from api.offloading.virtual_node import Drain, VirtualNode, VirtualNodeStatus
+from vk.node import datapath
 from vk.node.inventory import LARGEST_ANNOTATION
 from vk.node.objects import Node, NodeCondition
 
@@ -79,6 +80,9 @@ def _provider(seen: Seen) -> Condition:
     shown = _of_node(seen, "Ready")
     if shown is None or shown.status == "Unknown":
         return Condition(type="ProviderReachable", status="Unknown", reason="NotReported", message="nothing known yet")
+    if shown.status == "False" and shown.reason == datapath.BROKEN:
+        message = "the provider's API server answers; the network to its pods does not carry packets"
+        return Condition(type="ProviderReachable", status="True", reason="NetworkBroken", message=message)
     return _copied("ProviderReachable", shown)
 
 

@@ -17,7 +17,8 @@ from tests.lab.fabric.prefork import Prefork, Process
 Json = dict[str, Any]
 
 MANIFESTS = ROOT / "deploy/network"
-ISTHMUS = str(Path(sys.executable).parent / "isthmus")
+ISTHMUS = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-P", "-m", "isthmus"]
+"""The program of this checkout, whatever is installed."""
 
 
 class Agent:
@@ -56,7 +57,7 @@ class Agent:
     def clean(self) -> None:
         """What an administrator runs last; the agent must not run."""
         self.place.run(
-            [ISTHMUS, "fabric-agent", "--role", self.role, f"--state-directory={self._folder}/kept", "--clean"]
+            [*ISTHMUS, "fabric-agent", "--role", self.role, f"--state-directory={self._folder}/kept", "--clean"]
         )
 
     @property

@@ -208,9 +208,14 @@ class Side:
             {"apiVersion": "networking.isthmus.dev/v1alpha1", "kind": kind, "metadata": {"name": peer}, "spec": spec}
         )
 
+    def allow(self, peer: str, policy: str) -> None:
+        """Change what may pass."""
+        patch = json.dumps({"spec": {"trafficPolicy": policy}})
+        self.kubectl.run("patch", "networkpeering", peer, "--type=merge", "-p", patch)
+
     def export(self, peer: str) -> str:
         """What `isthmus network export` prints once it can."""
-        command = [ISTHMUS, "network", "export", peer, "--named", self.name]
+        command = [*ISTHMUS, "network", "export", peer, "--named", self.name]
         command.append(f"--kubeconfig={self.kubectl.kubeconfig}")
 
         def told() -> str:

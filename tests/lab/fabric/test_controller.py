@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.lab.fabric.agents import Json
 from tests.lab.fabric.clusters import LONG, SEEN, Clusters, Side
 from tests.lab.fabric.places import wait
 from tests.lab.fabric.services import NODE_PORT, SERVICE, SERVICE6, naming
+from tests.lab.fabric.virtual import Break, VirtualNode, cut, full_size, gateway_there, node_there, virtual_node
 from tests.lab.fabric.world import POD, POD6, PORT, TRAFFIC
 
 NAME = "db.shop.svc.cluster.local"
@@ -36,6 +38,20 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
             yield made
         finally:
             made.down()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def virtual(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualNode]:
+    """The west's for the east; it starts while other tests run."""
+    with virtual_node(clusters.west, clusters.east, tmp_path_factory.mktemp("v")) as made:
+        yield made
+
+
+@pytest.fixture
+def node(virtual: VirtualNode) -> VirtualNode:
+    """Pods there are reached; a test leaves it so."""
+    virtual.until("PathPasses")
+    return virtual
 
 
 def connected(condition: Json) -> bool:
@@ -141,17 +157,56 @@ def test_the_status_tells_what_is_the_case(clusters: Clusters, name: str) -> Non
     assert status["paths"] == {"total": 1, "ready": 1}
 
 
-def test_f34_the_status_follows_an_underlay_that_is_cut_and_healed(clusters: Clusters) -> None:
+def test_f34_statuses_follow_an_underlay_that_is_cut_and_healed(clusters: Clusters, node: VirtualNode) -> None:
     with clusters.stream() as stream:
         clusters.router.ip("link set to-east down")
+        began = time.monotonic()
         for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
             told = side.until(peer, "Ready", lambda one: one["reason"] == "NoAnswer", what="the break to be told")
             assert told["connection"]["state"] == "Disconnected"
+        node.until("PathBroken", since=began)
         clusters.router.ip("link set to-east up")
         for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
             side.until(peer, "Ready", connected, what="Ready again")
         wait(lambda: joined(clusters), what="pings", timeout=LONG)
+        node.until("PathPasses")
     assert not stream["error"]
+
+
+@pytest.mark.parametrize("broken", [node_there, full_size], ids=lambda one: one.__name__)
+def test_f34_a_node_tells_within_ten_seconds_that_pods_there_are_not_reached(
+    clusters: Clusters, node: VirtualNode, broken: Break
+) -> None:
+    """Of what is wrong behind the tunnel, too: gateways still say that they hear each other."""
+    lossy = broken is full_size
+    with cut(*broken(clusters)) as began:
+        node.until("FullSizePacketsLost" if lossy else "PathBroken", since=began)
+        assert node.condition("NetworkUnavailable")["status"] == "True"
+        # Who is there already and sends little is better kept than evicted.
+        assert node.condition("Ready")["status"] == str(lossy)
+        clusters.west.until("east", "Connected", connected, what="the gateways to hear each other")
+    assert node.until("PathPasses")["status"] == "False"
+    assert node.condition("Ready")["status"] == "True"
+
+
+def test_f34_where_nothing_else_may_pass_a_node_is_told_of_by_probes(clusters: Clusters, node: VirtualNode) -> None:
+    """The policy of who has nothing offloaded yet: then it matters most that the Node is right."""
+    for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
+        side.allow(peer, "OffloadedPods")
+    wait(lambda: not clusters.west.pings(), what="the west not to be let through")
+    assert not node.place.succeeds(["ping", "-q", "-c", "1", "-W", "1", clusters.west.seen("10.244.0.0")])
+    with cut(*gateway_there(clusters)) as began:
+        node.until("PathBroken", since=began)
+    node.until("PathPasses")
+    for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
+        side.allow(peer, "WholeCluster")
+    wait(lambda: joined(clusters), what="pings", timeout=LONG)
+
+
+def test_a_probe_tells_people_what_it_measures(node: VirtualNode) -> None:
+    said = node.status()
+    assert "path        east-ipv4       passes" in said
+    assert "mtu 1420" in said
 
 
 def test_f34_nobody_misses_a_manager_or_agents_that_are_killed(clusters: Clusters) -> None:

@@ -17,6 +17,8 @@ from tests.unit.vk_node.tasks import running, until
 from vk.node import controller
 from vk.node.capacity import FixedCapacity
 from vk.node.controller import DriftBudget, ForeignNodeError, NodeController
+from vk.node.datapath import DataPath, Report
+from vk.node.datapath import Path as NetworkPath
 from vk.node.objects import Node
 from vk.node.settings import NodeSettings, parse_resources
 from vk.node.signals import Notifier, Verdict
@@ -58,16 +60,28 @@ class Said:
         self.events.append((ref.uid, type, reason))
 
 
-def _controller(client: Client, probe: Probe, said: Said | None = None) -> NodeController:
+def _controller(
+    client: Client, probe: Probe, said: Said | None = None, *, network: DataPath | None = None
+) -> NodeController:
     capacity = FixedCapacity(parse_resources("cpu=4,memory=8Gi,pods=110"))
     return NodeController(
-        client, settings=SETTINGS, capacity=capacity, probes=[probe], recorder=said, registry=CollectorRegistry()
+        client,
+        settings=SETTINGS,
+        capacity=capacity,
+        probes=[probe, network] if network else [probe],
+        network=network,
+        recorder=said,
+        registry=CollectorRegistry(),
     )
 
 
 def _ready(api: FakeApi) -> str:
+    return _condition(api, "Ready")
+
+
+def _condition(api: FakeApi, kind: str) -> str:
     conditions = api.objects.get(PATH, {}).get("status", {}).get("conditions", [])
-    return next((item["status"] for item in conditions if item["type"] == "Ready"), "")
+    return next((item["status"] for item in conditions if item["type"] == kind), "")
 
 
 def _change(api: FakeApi, **status: object) -> None:
@@ -90,6 +104,27 @@ async def test_i6_created_ready_then_not_ready_then_ready(fake: tuple[FakeApi, C
     assert api.count("DELETE", "") == 0
     assert api.count("PATCH", PATH) == 2, "nothing but the two changes was written"
     assert said.events == [("vk-1", "Warning", "ProviderUnreachable"), ("vk-1", "Normal", "KubeletReady")]
+
+
+async def test_the_node_follows_the_network_at_once(fake: tuple[FakeApi, Client], probe: Probe) -> None:
+    api, client = fake
+    network, said = DataPath(provider="north"), Said()
+
+    def told() -> tuple[str, str]:
+        return _condition(api, "NetworkUnavailable"), _ready(api)
+
+    async with running(_controller(client, probe, said, network=network).run):
+        await until(lambda: told() == ("Unknown", "False"))
+        for passing, large, expected in (
+            (True, True, ("False", "True")),
+            (True, False, ("True", "True")),
+            (False, False, ("True", "False")),
+            (True, True, ("False", "True")),
+        ):
+            way = NetworkPath(address="10.1.0.0", settled=True, passing=passing, full_size_lost=passing and not large)
+            network.tell(Report(paths=(way,)))
+            await until(lambda expected=expected: told() == expected)  # type: ignore[misc] # a default argument
+    assert ("vk-1", "Warning", "PathBroken") in said.events
 
 
 async def test_after_a_restart_nothing_is_written_until_something_is_known(

@@ -1,5 +1,6 @@
 """The Node as it is created, and the least patch that puts it right."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -212,3 +213,26 @@ def test_i6_ready_needs_every_probe(verdicts: list[Verdict | None]) -> None:
     else:
         assert condition is not None
         assert condition.status == "True"
+
+
+UNREACHED = Condition(type="NetworkUnavailable", status="True", reason="PathBroken", message="m", normal="False")
+
+
+def test_the_network_is_as_it_is_measured() -> None:
+    live = _live()
+    status = _status(live, replace(DESIRED, network=UNREACHED))
+    told = {one["type"]: one["status"] for one in status["conditions"]}
+    assert told["NetworkUnavailable"] == "True"
+    assert [one["type"] for one in status["conditions"]].count("NetworkUnavailable") == 1
+    assert forge.transitions(replace(DESIRED, network=UNREACHED), live=live) == [UNREACHED]
+    assert not forge.transitions(DESIRED, live=live), "nobody measures, nothing is told"
+
+
+def test_what_an_earlier_run_said_of_the_network_stays_until_it_is_measured_again() -> None:
+    live = _live(desired=replace(DESIRED, network=UNREACHED))
+    assert _status(live, replace(DESIRED, network=None)) is None
+    heartbeat = _status(live, replace(DESIRED, network=None), heartbeat=True)
+    assert "NetworkUnavailable" not in {one["type"] for one in heartbeat["conditions"]}
+    new: Any = forge.new_node(SETTINGS, replace(DESIRED, network=None), now=NOW)
+    (told,) = (one for one in new["status"]["conditions"] if one["type"] == "NetworkUnavailable")
+    assert (told["status"], told["reason"]) == ("Unknown", "Starting")

@@ -96,11 +96,23 @@ def test_no_name_and_no_data_is_put_to_use_twice(lost: LostPod, why: str) -> Non
     assert bool(said) == bool(why)
 
 
-def node(ready: str | None) -> SeenNode:
+def node(ready: str | None, *, reason: str = "ProviderUnreachable") -> SeenNode:
     conditions = [{"type": "PIDPressure", "status": "False"}]
     if ready is not None:
-        conditions.append({"type": "Ready", "status": ready})
+        conditions.append({"type": "Ready", "status": ready, "reason": reason})
     return msgspec.convert({"metadata": {"name": "v"}, "status": {"conditions": conditions}}, SeenNode)
+
+
+def test_a_provider_that_answers_is_not_lost_though_its_pods_are_not_reached() -> None:
+    now = 100.0
+    outages = Outages(clock=lambda: now)
+    outages.observe("v", node("False", reason="PathBroken"))
+    assert outages.lasting("v") is None
+    outages.observe("v", node("False"))
+    now = 130.0
+    assert outages.lasting("v") == 30.0
+    outages.observe("v", node("False", reason="PathBroken"))
+    assert outages.lasting("v") is None, "it answers again"
 
 
 def test_an_outage_is_what_the_node_itself_says_and_counts_from_when_it_was_seen() -> None:
