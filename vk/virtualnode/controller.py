@@ -17,6 +17,8 @@ import prometheus_client
 import structlog
 
 from api import meta
+from api.networking.definitions import NETWORK_PEERINGS
+from api.networking.peering import NetworkPeering
 from api.offloading.definitions import VIRTUAL_NODES
 from api.offloading.virtual_node import VirtualNode
 from kube.client import Client
@@ -90,6 +92,12 @@ class VirtualNodes:
         self.nodes: Reflector[Node] = Reflector(
             client, NODES, decode=Node, label_selector=MARKER_LABEL, on_change=self._node_changed, registry=registry
         )
+        self.peerings: Reflector[NetworkPeering] | None = None
+        """Of the network module, where it is on."""
+        if settings.networked:
+            self.peerings = Reflector(
+                client, NETWORK_PEERINGS, decode=NetworkPeering, on_change=self._peering_changed, registry=registry
+            )
         self.deployments: Reflector[Object] = self._own(DEPLOYMENTS, registry)
         self.pods: Reflector[Object] = self._own(PODS, registry)
 
@@ -109,12 +117,13 @@ class VirtualNodes:
 
     def cache_tasks(self) -> list[tuple[str, Reflector[Any]]]:
         """What must be in step before anything is decided."""
-        return [
+        tasks: list[tuple[str, Reflector[Any]]] = [
             ("virtual nodes", self.virtual_nodes),
             ("nodes", self.nodes),
             ("deployments", self.deployments),
             ("virtual kubelets' pods", self.pods),
         ]
+        return [*tasks, ("networks to providers", self.peerings)] if self.peerings is not None else tasks
 
     def names(self) -> set[str]:
         """The names of all virtual nodes there are, whoever runs them, or are to be."""
@@ -157,6 +166,16 @@ class VirtualNodes:
             if virtual.node == change.key[1]:
                 self.controller.queue.add(virtual.metadata.key)
 
+    def _peering_changed(self, change: Change[NetworkPeering]) -> None:
+        for virtual in self.virtual_nodes.store.values():
+            if virtual.spec.provider == change.key[1]:
+                self.controller.queue.add(virtual.metadata.key)
+
+    def _probed(self, virtual: VirtualNode) -> bool:
+        """Whether there is a network of ours to its provider. By other technologies nobody there answers a probe."""
+        found = self.peerings.store.get(("", virtual.spec.provider)) if self.peerings is not None else None
+        return found is not None and found.spec.technology != "None"
+
     def _own_changed(self, change: Change[Object]) -> None:
         shown = change.new or change.old
         if shown is not None and INSTANCE_LABEL in shown.metadata.labels:
@@ -195,7 +214,8 @@ class VirtualNodes:
             return Problem("CertificatePending", str(pending)), PENDING_SECONDS
         except IdentityRefused as refused:
             return Problem("CertificateRefused", str(refused)), COUNT_SECONDS
-        for body in render.objects(virtual, self._settings, siblings=self._siblings(virtual)):
+        made = render.objects(virtual, self._settings, siblings=self._siblings(virtual), probed=self._probed(virtual))
+        for body in made:
             await self._apply(body)
         self._overdue[virtual.metadata.name] = identity.overdue
         left = (identity.renew_at - datetime.now(UTC)).total_seconds()

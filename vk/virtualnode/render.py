@@ -18,17 +18,24 @@ KUBELET_PORT = 10250
 HEALTH_PORT = 10248
 _FOLDER = "/etc/isthmus"
 _KINDS_FILE = f"{_FOLDER}/options/kinds.yaml"
+_RUN = "/run/isthmus"
+_PROBE_SOCKET = f"unix:{_RUN}/fabric.sock"
+"""Where `isthmus fabric-agent status` asks by itself."""
 _USER = 65532
 
 
-def options(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
-    """The options of `isthmus virtual-kubelet`, as its YAML file has them, without what only the pod knows."""
+def options(node: VirtualNode, settings: VirtualNodeSettings, *, probed: bool = False) -> Json:
+    """The options of `isthmus virtual-kubelet`, as its YAML file has them, without what only the pod knows.
+
+    `probed`: there is a NetworkPeering with the provider, so the pod has a probe.
+    """
     spec = node.spec
     made: Json = {
         **dict(settings.options),
         "node-name": node.node,
         "provider": spec.provider,
         "network-peering": spec.provider if settings.networked else "",
+        "probe-socket": _PROBE_SOCKET if probed else "",
         "namespaces-from-objects": settings.declared,
         "reflect-kinds": _KINDS_FILE if settings.declared else "",
         "kinds-election-namespace": settings.election_namespace if settings.declared else "",
@@ -64,9 +71,14 @@ def _pairs(values: dict[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in sorted(values.items())]
 
 
-def objects(node: VirtualNode, settings: VirtualNodeSettings, *, siblings: Sequence[VirtualNode] = ()) -> list[Json]:
-    """ConfigMap and Deployment, to be applied in this order. `siblings` are all VirtualNodes of its provider."""
-    data = {"options.yaml": yaml.safe_dump(options(node, settings), sort_keys=True)}
+def objects(
+    node: VirtualNode, settings: VirtualNodeSettings, *, siblings: Sequence[VirtualNode] = (), probed: bool = False
+) -> list[Json]:
+    """ConfigMap and Deployment, to be applied in this order.
+
+    `siblings` are all VirtualNodes of its provider; `probed`: there is a NetworkPeering with that.
+    """
+    data = {"options.yaml": yaml.safe_dump(options(node, settings, probed=probed), sort_keys=True)}
     if settings.declared:
         data["kinds.yaml"] = yaml.safe_dump(kinds.document(settings.kinds, siblings or (node,)), sort_keys=True)
     digest = hashlib.sha256("\0".join(data.values()).encode()).hexdigest()[:16]
@@ -88,15 +100,18 @@ def objects(node: VirtualNode, settings: VirtualNodeSettings, *, siblings: Seque
                         "labels": labels(node.metadata.name),
                         "annotations": {CONFIG_ANNOTATION: digest},
                     },
-                    "spec": _pod(node, settings, name),
+                    "spec": _pod(node, settings, name, probed=probed),
                 },
             },
         },
     ]
 
 
-def _pod(node: VirtualNode, settings: VirtualNodeSettings, name: str) -> Json:
+def _pod(node: VirtualNode, settings: VirtualNodeSettings, name: str, *, probed: bool) -> Json:
     secret = node.spec.kubeconfig_secret
+    container = _container(settings)
+    if probed:
+        container["volumeMounts"].append(_RUN_MOUNT)
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -109,7 +124,7 @@ def _pod(node: VirtualNode, settings: VirtualNodeSettings, name: str) -> Json:
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(settings)],
+        "containers": [container, *([_probe(node, settings)] if probed else [])],
         "volumes": [
             {"name": "options", "configMap": {"name": name}},
             {"name": "identity", "secret": {"secretName": name, "defaultMode": 0o440}},
@@ -122,7 +137,38 @@ def _pod(node: VirtualNode, settings: VirtualNodeSettings, name: str) -> Json:
                 },
             },
             {"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            *([{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}] if probed else []),
         ],
+    }
+
+
+_CONFINED: Json = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+_RUN_MOUNT: Json = {"name": "run", "mountPath": _RUN}
+
+
+def _probe(node: VirtualNode, settings: VirtualNodeSettings) -> Json:
+    """Measures the way to the provider's pods from this pod, as any other pod here has it.
+
+    It is no init container that restarts: the virtual kubelet would wait for that, and needs nobody.
+    """
+    return {
+        "name": "probe",
+        "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "fabric-agent",
+            "--role=probe",
+            f"--name={node.node}",
+            f"--listen={_PROBE_SOCKET}",
+            f"--state-directory={_RUN}/probe",
+        ],
+        "resources": {"requests": {"cpu": "10m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": _CONFINED,
+        "volumeMounts": [_RUN_MOUNT],
     }
 
 
@@ -146,11 +192,7 @@ def _container(settings: VirtualNodeSettings) -> Json:
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": "health"}, "timeoutSeconds": 5},
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 5},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": _CONFINED,
         "volumeMounts": [
             {"name": "options", "mountPath": f"{_FOLDER}/options", "readOnly": True},
             {"name": "identity", "mountPath": f"{_FOLDER}/identity", "readOnly": True},

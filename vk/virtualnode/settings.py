@@ -29,7 +29,8 @@ class VirtualNodeSettings:
     ca: bytes = field(repr=False)
     """CA of that server, PEM."""
     networked: bool = False
-    """Whether a provider's addresses are translated by the NetworkPeering of its name."""
+    """Whether a provider's addresses are translated by the NetworkPeering of its name, and the network to it is probed
+    if there is one."""
     declared: bool = False
     """Whether NamespaceOffloadings say which namespaces go where; else pods of every namespace do."""
     election_namespace: str = ""

@@ -1,5 +1,7 @@
 """What a VirtualNode becomes: options, objects, taints, status."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import yaml
 
 from api.meta import condition
 from api.offloading.virtual_node import Drain, VirtualNodeStatus
+from isthmus.fabric_agent import FabricAgentOptions
 from isthmus.options import Options, parse
 from tests.unit.vk_virtualnode.conftest import node, virtual_node
 from vk.virtualnode import render, status, taints
@@ -57,6 +60,34 @@ def test_no_secret_is_in_the_objects() -> None:
     assert "ca" not in {key for body in render.objects(FULL, SETTINGS) for key in body.get("data", {})}
 
 
+def test_a_probe_runs_beside_the_virtual_kubelet_where_there_is_a_network_to_its_provider(tmp_path: Any) -> None:
+    settings = replace(SETTINGS, networked=True)
+    config, deployment = render.objects(virtual_node(), settings, probed=True)
+    pod = deployment["spec"]["template"]["spec"]
+    kubelet, probe = pod["containers"]
+    (tmp_path / "options.yaml").write_text(config["data"]["options.yaml"])
+    options = parse([f"--config={tmp_path}/options.yaml"], Options, command="virtual-kubelet", purpose="")
+    asked = parse(probe["args"][1:], FabricAgentOptions, command="fabric-agent", purpose="")
+    assert probe["args"][0] == "fabric-agent"
+    assert (asked.role, asked.name, asked.listen) == ("probe", options.node_name, options.probe_socket)
+    assert options.network_peering == "north"
+    mounts = [
+        {one["mountPath"] for one in container["volumeMounts"] if one["name"] == "run"}
+        for container in (kubelet, probe)
+    ]
+    assert mounts[0] == mounts[1] == {str(Path(asked.listen.removeprefix("unix:")).parent)}
+    assert probe["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {"name", "emptyDir"} == {key for one in pod["volumes"] if one["name"] == "run" for key in one}
+
+
+def test_no_probe_runs_where_there_is_none() -> None:
+    config, deployment = render.objects(virtual_node(), replace(SETTINGS, networked=True))
+    pod = deployment["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["containers"]] == ["virtual-kubelet"]
+    assert "probe-socket" not in config["data"]["options.yaml"]
+    assert "run" not in {volume["name"] for volume in pod["volumes"]}
+
+
 @pytest.mark.parametrize(
     ("failing", "shown", "expected"),
     [
@@ -98,6 +129,15 @@ def test_ready(seen: Seen, expected: tuple[str, str]) -> None:
     assert ready is not None
     assert (ready.status, ready.reason) == expected
     assert ready.observed_generation == 3
+
+
+def test_a_provider_whose_pods_are_not_reached_is_reached_itself() -> None:
+    broken = {"type": "Ready", "status": "False", "reason": "PathBroken", "message": "no answer"}
+    said = status.status(virtual_node(), Seen(node=node(conditions=[broken]), available=True), now="t").conditions
+    ready, reachable = condition(said, "Ready"), condition(said, "ProviderReachable")
+    assert ready is not None
+    assert reachable is not None
+    assert (ready.status, ready.reason, reachable.status) == ("False", "PathBroken", "True")
 
 
 def test_an_unchanged_status_is_not_written_and_what_has_gone_is_removed() -> None:
