@@ -43,14 +43,11 @@ class Probed:
         """Drive the probe, and tell what it says."""
         self._heard = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._run_sidecar(), name="probe's connection")
+            group.create_task(self._sidecar.run(), name="probe's connection")
             while True:
                 self._news.clear()
                 self.data_path.tell(self.report())
                 await wait(self._news, seconds=LOOK_SECONDS)
-
-    async def _run_sidecar(self) -> None:
-        await self._sidecar.run()
 
     def report(self) -> Report:
         """What is known now."""

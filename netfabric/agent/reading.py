@@ -296,6 +296,5 @@ def _probe(message: pb.ProbeTarget, path: str) -> ProbeTarget:
 
 def _probe_answer(message: pb.ProbeAnswer, path: str) -> ProbeAnswer:
     shown, target = address(message.shown, f"{path}.shown"), address(message.target, f"{path}.target")
-    if shown.version != target.version:
-        raise InvalidStateError(f"{path}.target", f"{target}: expected the family of {shown}")
+    _pair(ip_network(shown), ip_network(target), f"{path}.target")
     return ProbeAnswer(shown=shown, target=target)

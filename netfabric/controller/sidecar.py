@@ -7,7 +7,7 @@ or to be right, for the Node to tell the truth.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from netfabric._pb import fabric_pb2 as pb
@@ -59,10 +59,9 @@ class Sidecar:
             rhythm=_RHYTHM,
         )
 
-    @property
-    def run(self) -> Callable[[], Awaitable[None]]:
+    async def run(self) -> None:
         """Be connected, for ever."""
-        return self._connection.run
+        await self._connection.run()
 
     def ask(self, addresses: Sequence[str]) -> None:
         """Have it measure the ways to these, and no others."""

@@ -33,6 +33,7 @@ class Probe:
     def __init__(self) -> None:
         self.told: list[pb.DesiredState] = []
         self.passing, self.settled, self.full_size_lost = True, True, False
+        self.server: asyncio.Task[None] | None = None
 
     async def apply(self, message: pb.DesiredState) -> pb.AppliedState:
         self.told.append(message)
@@ -64,8 +65,10 @@ async def running(network: Network, probe: Probe | None, folder: Path, clock: li
         own=("10.244.1.9",),
         clock=Clock(monotonic=lambda: clock[0]),
     )
-    server = FabricServer(cast(Agent, probe), listen=listen)
-    tasks = [asyncio.create_task(made.run())] + ([asyncio.create_task(server.run())] if probe else [])
+    tasks = [asyncio.create_task(made.run())]
+    if probe is not None:
+        probe.server = asyncio.create_task(FabricServer(cast(Agent, probe), listen=listen).run())
+        tasks.append(probe.server)
     try:
         yield made
     finally:
@@ -118,6 +121,18 @@ async def test_a_probe_that_is_silent_for_long_leaves_it_unknown(tmp_path: Path)
         clock[0] = SILENT_SECONDS
         made.data_path.tell(made.report())
         assert said(made) == ("Unknown", "ProbeSilent")
+
+
+async def test_what_a_probe_said_that_is_gone_does_not_count(tmp_path: Path) -> None:
+    probe, clock = Probe(), [0.0]
+    async with running(Network("100.64.0.0"), probe, tmp_path, clock) as made:
+        await until(lambda: said(made)[1] == "PathPasses")
+        assert probe.server is not None
+        probe.server.cancel()
+        await until(lambda: not made.report().paths)
+        assert said(made)[1] == "PathPasses", "it may be starting anew"
+        clock[0] = SILENT_SECONDS
+        await until(lambda: said(made)[1] == "ProbeSilent")
 
 
 async def test_a_probe_that_is_finding_out_changes_nothing(tmp_path: Path) -> None:

@@ -61,14 +61,15 @@ class Said:
 
 
 def _controller(
-    client: Client, probe: Probe, said: Said | None = None, *, network: DataPath | None = None
+    client: Client, probe: Probe, said: Said | None = None, *, network: DataPath | None = None, ready: bool = True
 ) -> NodeController:
+    """`ready`: whether Ready follows the network, too."""
     capacity = FixedCapacity(parse_resources("cpu=4,memory=8Gi,pods=110"))
     return NodeController(
         client,
         settings=SETTINGS,
         capacity=capacity,
-        probes=[probe, network] if network else [probe],
+        probes=[probe, network] if network and ready else [probe],
         network=network,
         recorder=said,
         registry=CollectorRegistry(),
@@ -125,6 +126,16 @@ async def test_the_node_follows_the_network_at_once(fake: tuple[FakeApi, Client]
             network.tell(Report(paths=(way,)))
             await until(lambda expected=expected: told() == expected)  # type: ignore[misc] # a default argument
     assert ("vk-1", "Warning", "PathBroken") in said.events
+
+
+async def test_the_network_is_told_where_ready_does_not_follow_it(fake: tuple[FakeApi, Client], probe: Probe) -> None:
+    api, client = fake
+    network = DataPath(provider="north")
+    async with running(_controller(client, probe, network=network, ready=False).run):
+        await until(lambda: _ready(api) == "True")
+        network.tell(Report(paths=(NetworkPath(address="10.1.0.0", settled=True, passing=False),)))
+        await until(lambda: _condition(api, "NetworkUnavailable") == "True", seconds=5)
+        assert _ready(api) == "True"
 
 
 async def test_after_a_restart_nothing_is_written_until_something_is_known(
