@@ -167,14 +167,15 @@ class VirtualNodes:
                 self.controller.queue.add(virtual.metadata.key)
 
     def _peering_changed(self, change: Change[NetworkPeering]) -> None:
+        if _answers(change.old) == _answers(change.new):
+            return  # measures, mostly
         for virtual in self.virtual_nodes.store.values():
             if virtual.spec.provider == change.key[1]:
                 self.controller.queue.add(virtual.metadata.key)
 
     def _probed(self, virtual: VirtualNode) -> bool:
-        """Whether there is a network of ours to its provider. By other technologies nobody there answers a probe."""
-        found = self.peerings.store.get(("", virtual.spec.provider)) if self.peerings is not None else None
-        return found is not None and found.spec.technology != "None"
+        """Whether there is a network of ours to its provider."""
+        return self.peerings is not None and _answers(self.peerings.store.get(("", virtual.spec.provider)))
 
     def _own_changed(self, change: Change[Object]) -> None:
         shown = change.new or change.old
@@ -383,3 +384,8 @@ class VirtualNodes:
             if not (error.conflict or error.not_found):
                 raise
             self.controller.queue.add(virtual.metadata.key, delay=0.1)
+
+
+def _answers(peering: NetworkPeering | None) -> bool:
+    """Whether the other side may answer a probe: with a third party's network our gateways are not on the way."""
+    return peering is not None and peering.spec.technology != "None"

@@ -59,6 +59,16 @@ async def test_virtual_nodes_are_looked_at_when_the_network_to_their_provider_co
     store: Any = made.virtual_nodes.store
     for virtual in (virtual_node("one"), virtual_node("other", provider="south")):
         store.upsert(virtual)
-    made._peering_changed(Change(("", "north"), None, peering("north"), initial=False))
-    assert len(made.controller.queue) == 1
-    assert await made.controller.queue.get() == ("", "one")
+    there, theirs = peering("north"), peering("north", technology="None")
+    for old, new, expected in (
+        (None, there, 1),
+        (there, there, 0),
+        (there, theirs, 1),
+        (theirs, None, 0),
+        (there, None, 1),
+    ):
+        made._peering_changed(Change(("", "north"), old, new, initial=False))
+        assert len(made.controller.queue) == expected
+        if expected:
+            assert await made.controller.queue.get() == ("", "one")
+            made.controller.queue.done(("", "one"))
