@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from deploy.lab import gobuild
 from tests.lab.fabric.places import Place, wait
@@ -69,3 +70,10 @@ table inet services {{
     chain post {{ type nat hook postrouting priority srcnat; meta mark & 0x4000 == 0x4000 masquerade; }}
 }}
 """
+
+
+def external_address(name: str, address: str) -> dict[str, Any]:
+    """Shows an address beside the cluster to its peers."""
+    kind = "ExternalAddress"
+    made = {"apiVersion": "networking.isthmus.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
+    return {**made, "spec": {"address": address}}

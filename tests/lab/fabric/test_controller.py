@@ -13,11 +13,12 @@ import pytest
 
 from deploy.lab import packages, testing
 from deploy.lab.settings import LabSettings
+from netfabric.plan.probes import RESPONDER_PORT
 from tests.kubectl import eventually
 from tests.lab.fabric.agents import Json
 from tests.lab.fabric.clusters import LONG, SEEN, Clusters, Side
 from tests.lab.fabric.places import wait
-from tests.lab.fabric.services import NODE_PORT, SERVICE, SERVICE6, naming
+from tests.lab.fabric.services import NODE_PORT, SERVICE, SERVICE6, external_address, naming
 from tests.lab.fabric.virtual import Break, VirtualNode, cut, full_size, gateway_there, node_there, virtual_node
 from tests.lab.fabric.world import POD, POD6, PORT, TRAFFIC
 
@@ -66,13 +67,6 @@ def pair(clusters: Clusters, name: str) -> tuple[Side, Side]:
     """A side by its name, and the other one."""
     west, east = clusters.sides
     return (west, east) if name == "west" else (east, west)
-
-
-def external_address(name: str, address: str) -> Json:
-    """Shows an address beside the cluster to its peers."""
-    kind = "ExternalAddress"
-    made = {"apiVersion": "networking.isthmus.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
-    return {**made, "spec": {"address": address}}
 
 
 SIDES = pytest.mark.parametrize("name", ["west", "east"])
@@ -194,19 +188,20 @@ def test_f34_where_nothing_else_may_pass_a_node_is_told_of_by_probes(clusters: C
     for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
         side.allow(peer, "OffloadedPods")
     wait(lambda: not clusters.west.pings(), what="the west not to be let through")
-    assert not node.place.succeeds(["ping", "-q", "-c", "1", "-W", "1", clusters.west.seen("10.244.0.0")])
+    seen = clusters.west.seen
+    assert node.reaches(seen("10.244.0.0"))
+    assert node.reaches(seen("fd24::"))
+    before = clusters.west.dropped("policy")
+    assert not any(node.reaches(seen(one)) for one in ("10.244.0.1", "fd24::1"))
+    assert not node.reaches(seen("10.244.0.0"), port=RESPONDER_PORT + 1)
+    assert clusters.west.dropped("policy") >= before + 3, "other addresses, and other ports"
+    assert "path        east-ipv4       passes" in node.status()
     with cut(*gateway_there(clusters)) as began:
         node.until("PathBroken", since=began)
     node.until("PathPasses")
     for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
         side.allow(peer, "WholeCluster")
     wait(lambda: joined(clusters), what="pings", timeout=LONG)
-
-
-def test_a_probe_tells_people_what_it_measures(node: VirtualNode) -> None:
-    said = node.status()
-    assert "path        east-ipv4       passes" in said
-    assert "mtu 1420" in said
 
 
 def test_f34_nobody_misses_a_manager_or_agents_that_are_killed(clusters: Clusters) -> None:

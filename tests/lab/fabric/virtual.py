@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.lab.paths import ROOT
+from netfabric._pb import fabric_pb2 as pb
+from netfabric.agent import client
+from netfabric.plan.probes import RESPONDER_PORT
 from tests.kubectl import eventually
 from tests.lab.fabric.agents import ISTHMUS, Json
 from tests.lab.fabric.clusters import LONG, PEER_PORT, Clusters, Side
@@ -86,6 +90,16 @@ class VirtualNode:
     def status(self) -> str:
         """What the probe says of itself to people."""
         return self.place.run([*ISTHMUS, "fabric-agent", "status", f"--address={self._socket}"], check=False)
+
+    def reaches(self, address: str, *, port: int = RESPONDER_PORT) -> bool:
+        """Whether the probe, asked for that once, has an answer of another agent."""
+
+        async def ask() -> bool:
+            request = pb.ProbeRequest(address=address, port=port, count=1, timeout_milliseconds=500)
+            async with client.connect(self._socket) as stub:
+                return bool((await stub.Probe(request, timeout=LONG)).passing)
+
+        return asyncio.run(ask())
 
     @property
     def words(self) -> str:
