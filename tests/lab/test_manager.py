@@ -238,3 +238,41 @@ def test_an_application_that_knows_nothing_of_isthmus_runs_at_the_provider(
     shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
     assert not admin(lab.provider, "default").exists("namespace", there.namespace)
     own.run("delete", "virtualnode", "left", "right", timeout=180)
+
+
+@pytest.fixture
+def network(own: Kubectl) -> Iterator[None]:
+    """The manager does module `network`, too; there are no agents but probes."""
+    files = [str(ROOT / f"deploy/network/{name}.yaml") for name in ("namespace", "rbac")]
+    everything = [one for file in files for one in ("-f", file)]
+    anywhere = Kubectl(own.binary, own.kubeconfig, "")
+    anywhere.run("apply", "--server-side", *everything)
+    add = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--module=network"}]
+    own.run("patch", "deployment", "isthmus-manager", "--type=json", "-p", json.dumps(add))
+    own.run("rollout", "status", "deployment/isthmus-manager", _MINUTES, timeout=130)
+    yield
+    own.run("delete", "networkpeering", "--all", timeout=60)
+    anywhere.run("delete", *everything, "--ignore-not-found", timeout=120)
+
+
+@pytest.mark.timeout(500)
+def test_a_node_tells_of_the_network_to_its_provider_by_a_probe_in_its_virtual_kubelets_pod(
+    own: Kubectl, network: None
+) -> None:
+    """The last, for virtual kubelets translate addresses now. Nobody answers: there are no gateways."""
+    kind = {"apiVersion": "networking.isthmus.dev/v1alpha1", "kind": "NetworkPeering"}
+    peer = {"podCIDRs": ["10.99.0.0/16"], "probeAddresses": ["10.99.0.0"]}
+    spec = {"local": {"podCIDRs": ["10.98.0.0/16"]}, "peer": peer}
+    own.apply({**kind, "metadata": {"name": "provider"}, "spec": spec}, virtual_node("four"))
+
+    def broken(node: dict[str, Any]) -> bool:
+        return any(
+            (c["type"], c["reason"]) == ("NetworkUnavailable", "PathBroken") for c in node["status"]["conditions"]
+        )
+
+    own.wait_for("node", "four", broken, timeout=120)
+    own.wait_for("node", "four", lambda it: any("network-unavailable" in t["key"] for t in it["spec"]["taints"]))
+    (pod,) = own.list("pods", "--selector=app.kubernetes.io/instance=four")
+    assert ready(pod)
+    assert sum(one["restartCount"] for one in pod["status"]["containerStatuses"]) == 0
+    own.run("delete", "virtualnode", "four", timeout=180)
