@@ -1,6 +1,7 @@
 """The image of isthmus: Debian's Python, the pinned Python packages and our own, without a container engine.
 
-Two layers. The lower one (Python and packages) is made once, some 30 s, and cached by what decides its content; the
+The fabric's agents run it too, so it has the programs that they call. Two layers. The lower one (Python and packages)
+is made once, some 30 s, and cached by what decides its content; the
 upper one is our own code as it is in the checkout, made in a moment. There is no shell in it and it runs as nobody.
 """
 
@@ -16,14 +17,22 @@ from pathlib import Path
 
 from deploy.lab import imagefile, locks, paths, userland
 from deploy.lab.cluster import LabCluster
-from deploy.lab.console import long_step
+from deploy.lab.console import long_step, run
 from deploy.lab.imagefile import Image, add
 from deploy.lab.userland import PYTHON, PYTHON_PACKAGES, temporary_folder
 
 IMAGE = "isthmus.dev/isthmus:latest"
 USER = 65532
+_FABRIC_PACKAGES = (
+    *("nftables", "wireguard-go", "wireguard-tools"),
+    *("libbsd0", "libedit2", "libgmp10", "libjansson4", "libmd0", "libmnl0", "libnftables1", "libnftnl11"),
+    *("libsqlite3-0", "libtinfo6", "libxtables12"),
+)
+"""What `isthmus fabric-agent` calls (`nft`, `wg`, `wireguard-go`), and what that and pyroute2 link to."""
+_PACKAGES = (*PYTHON_PACKAGES, *_FABRIC_PACKAGES)
 _LIBRARIES = "opt/isthmus/lib"
 _CODE = "opt/isthmus/app"
+_COMMAND = f"#!/usr/bin/python{PYTHON}\nfrom isthmus.cli import main\n\nmain()\n"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 _USERS = f"root:x:0:0:root:/:/usr/sbin/nologin\nisthmus:x:{USER}:{USER}:isthmus:/:/usr/sbin/nologin\n"
 
@@ -60,7 +69,7 @@ def _image(base: Path, code: Path) -> Image:
 
 def _base() -> Path:
     wanted = userland.requirements()
-    key = hashlib.sha256("\n".join((*PYTHON_PACKAGES, *wanted)).encode())
+    key = hashlib.sha256("\n".join((*_PACKAGES, *wanted)).encode())
     for file in (paths.ROOT / "constraints.txt", Path(__file__), Path(userland.__file__), Path("/etc/debian_version")):
         key.update(file.read_bytes())
     target = paths.cache() / f"isthmus-base-{key.hexdigest()[:16]}.tar"
@@ -68,7 +77,7 @@ def _base() -> Path:
         userland.forget("isthmus-base-*.tar")
         with long_step("building the base of isthmus's image, once, 30 s"), temporary_folder("image") as folder:
             root = folder / "root"
-            userland.unpack_debian(PYTHON_PACKAGES, folder=folder, root=root)
+            userland.unpack_debian(_PACKAGES, folder=folder, root=root)
             userland.install_python_packages(root / _LIBRARIES, wanted)
             _finish(root)
             temporary = folder / "base.tar"
@@ -89,6 +98,11 @@ def _finish(root: Path) -> None:
     (root / "tmp").mkdir(exist_ok=True)
     (root / "tmp").chmod(0o1777)
     userland.compile_python(root, [f"/usr/lib/python{PYTHON}", f"/{_LIBRARIES}"])
+    # Run once, as the image will: a library that is missing shows here, not in a pod.
+    imports = f"import sys; sys.path.append('/{_LIBRARIES}'); import grpc, pyroute2"
+    python = [f"/usr/bin/python{PYTHON}", "-c", imports]
+    for program in (["nft", "--version"], ["wg", "--version"], ["wireguard-go", "--version"], python):
+        run(["chroot", root, *program])
 
 
 # -- our own code
@@ -103,6 +117,8 @@ def _write_code(target: Path) -> None:
                 name = f"{_CODE}/{file.relative_to(paths.ROOT)}"
                 add(tar, name, file.read_bytes())
                 _add_compiled(tar, file, name)
+        # For `kubectl exec POD -- isthmus ...`.
+        add(tar, "usr/local/bin/isthmus", _COMMAND.encode(), mode=0o755)
         name, metadata = userland.package_metadata()
         add(tar, f"{_CODE}/{name}", metadata)
 
