@@ -1,8 +1,9 @@
 """Starts agents in places without the seconds that each would spend on importing: that is done once, and forked.
 
 What runs is the product's program, from its command line on. As a program (`python -m tests.lab.fabric.prefork`) it
-reads a line of JSON from standard input, {"place": a pid there, "argv": [...], "log": path}, and answers with the pid
-of the process that it made; it ends with its standard input, and what it started goes on.
+reads a line of JSON from standard input, {"place": a pid there, "argv": [...], "log": path, "leaps": whether its time
+may be moved on}, and answers with the pid of the process that it made; it ends with its standard input, and what it
+started goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.lab.paths import ROOT
+from tests.lab.fabric import leaps
 from tests.lab.fabric.places import Place
 
 _NAMESPACES = ("net", "mnt")
@@ -58,11 +60,12 @@ class Prefork:
         command = [sys.executable, "-m", "tests.lab.fabric.prefork"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
-    def start(self, place: Place, argv: Sequence[str], *, log: Path) -> Process:
-        """Run `isthmus ARGV` in a place."""
+    def start(self, place: Place, argv: Sequence[str], *, log: Path, leaps: bool = False) -> Process:
+        """Run `isthmus ARGV` in a place; with `leaps` its time is moved on by a signal (`leaps.SIGNAL`)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"place": place.pid, "argv": list(argv), "log": str(log)}) + "\n")
+        asked = {"place": place.pid, "argv": list(argv), "log": str(log), "leaps": leaps}
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return Process(int(self._process.stdout.readline()))
 
@@ -82,6 +85,8 @@ def _serve() -> None:
         if not pid:
             _become(asked["place"], asked["log"])
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if asked["leaps"]:
+                leaps.install()
             cli.main(asked["argv"])
             raise AssertionError("it ends the process")
         sys.stdout.write(f"{pid}\n")

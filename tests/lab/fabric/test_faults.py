@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from netfabric._pb import fabric_pb2 as pb
+from tests.lab.fabric import leaps
 from tests.lab.fabric.places import wait
 from tests.lab.fabric.world import (
     POD,
@@ -43,10 +44,7 @@ def _kernel(agent: AgentProcess) -> str:
 
 def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(world: World) -> None:
     agents = [world.west.gateway_agent, world.west.node_agent]
-    kernel = [
-        (a, a.place.run(["sh", "-c", "ip -o link; ip rule; nft -a list table inet isthmus | grep handle"]))
-        for a in agents
-    ]
+    kernel = [(agent, _kernel(agent)) for agent in agents]
     with world.stream(world.west) as stream:
         for agent in agents:
             agent.kill()
@@ -63,6 +61,42 @@ def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(worl
             assert _kernel(agent) == before
     assert not stream["error"]
     assert stream["count"] > 10
+
+
+def test_f34_a_controller_that_is_away_for_an_hour_is_not_missed(world: World) -> None:
+    """Nor if the agents are started anew in its absence, and then live through the hour."""
+    agents = [world.west.gateway_agent, world.west.node_agent]
+    kernel = [(agent, _kernel(agent)) for agent in agents]
+    with world.stream(world.west) as stream:
+        for agent in agents:
+            agent.kill()
+            agent.start(leaps=True)
+        for agent in agents:
+            agent.ready()
+            _live_through_an_hour(agent)
+        world.await_connected()
+        for agent, before in kernel:
+            state = agent.watch()
+            assert (state.applied.repairs, list(state.applied.problems)) == (0, [])
+            assert _kernel(agent) == before
+    assert not stream["error"]
+    assert stream["count"] > 10
+    for agent in agents:
+        agent.kill()
+        agent.start()
+        agent.ready()
+
+
+def _live_through_an_hour(agent: AgentProcess) -> None:
+    """Minute by minute, each with a look at the kernel."""
+
+    def looked() -> int:
+        return agent.watch().applied.at.ToSeconds()
+
+    began = wait(looked, what="the kept state")
+    for minute in range(1, 61):
+        agent.send(leaps.SIGNAL)
+        wait(lambda told=began + minute * leaps.SECONDS: looked() >= told, what="a look in another minute")  # type: ignore[misc] # a default argument
 
 
 def test_f34_an_underlay_that_is_cut_and_healed(world: World) -> None:

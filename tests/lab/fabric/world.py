@@ -115,11 +115,11 @@ class AgentProcess:
         self._generation = 0
         self.state: pb.DesiredState | None = None
 
-    def start(self) -> None:
+    def start(self, *, leaps: bool = False) -> None:
         """Start it; `ready` waits."""
         options = ["--role", self.role, "--name", self.name, "--listen", self.address]
         argv = ["fabric-agent", *options, "--state-directory", f"{self._folder}/kept"]
-        self.process = self._prefork.start(self.place, argv, log=self.log)
+        self.process = self._prefork.start(self.place, argv, log=self.log, leaps=leaps)
 
     def ready(self) -> None:
         """Wait until it answers: long, for in a guest on a busy machine it may take minutes to start."""
@@ -133,6 +133,11 @@ class AgentProcess:
                 if self.process.ended(0):
                     break
         raise AssertionError(f"{self.name} does not answer:\n{self.log.read_text(errors='replace')[-5000:]}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it."""
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def kill(self) -> None:
         """As a crash would."""
