@@ -5,13 +5,14 @@ One that fails is reported with what isthmus's programs in its lab wrote.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests import programs
 
@@ -21,6 +22,16 @@ _WHOLE = ("tests/cluster/", "tests/lab/application/")
 _HALF = ("test_both", "test_crowd", "test_joining", "test_life", "test_renewal")
 """Files of tests/cluster/identity that go to another process than the rest: each of its tests waits for namespaces to
 go, 5 s at the least, and one process for all would be the last to end by far."""
+_LONG = (
+    "tests/lab/application",
+    "tests/lab/test_managed.py",
+    "tests/cluster/faults",
+    "tests/cluster/identity/second",
+    "tests/cluster/identity/first",
+    "tests/cluster/managed",
+)
+"""What is given out first: all have something to do until the end."""
+_WAITS, _COMPUTES = "tests/lab/", "tests/cluster/"
 _LOGS = pytest.StashKey[dict[Path, int]]()
 
 
@@ -65,15 +76,36 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def place(nodeid: str) -> str:
+    """What one process has to run as a whole: a file, or a folder that has a lab of its own."""
+    file = nodeid.partition("::")[0]
+    folder, _, name = file.rpartition("/")
+    if folder == "tests/cluster/identity":
+        return f"{folder}/{'first' if name.removesuffix('.py') in _HALF else 'second'}"
+    return folder if f"{folder}/".startswith(_WHOLE) and folder != "tests/cluster" else file
+
+
+def chosen(waiting: Iterable[str], *, last: bool) -> str:
+    """Which place a process gets; there is one at the least. `last`: whether it is the last of several."""
+    everything = list(waiting)
+    own = [one for one in everything if one.startswith(_COMPUTES if last else _WAITS)]
+    return min(own or everything, key=lambda one: _LONG.index(one) if one in _LONG else len(_LONG))
+
+
 class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives out whole files, and whole folders that have a lab of their own."""
+    """Gives out whole places, long ones first.
+
+    Tests with kubelets wait more than they compute, and those with control planes alone do the opposite: the last
+    process begins with these and the others with those, so the processors are neither idle nor fought for.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        last = node is self.nodes[-1] and len(self.nodes) > 1
+        self.workqueue.move_to_end(chosen(self.workqueue, last=last), last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        folder, _, name = file.rpartition("/")
-        if folder == "tests/cluster/identity":
-            return f"{folder}/{'first' if name.removesuffix('.py') in _HALF else 'second'}"
-        return folder if f"{folder}/".startswith(_WHOLE) and folder != "tests/cluster" else file
+        return place(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:

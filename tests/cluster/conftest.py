@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(180))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(nodes=0, kwok=_FAKE_NODES, audit="Request")) as made:
         _shared.append(made)
@@ -46,17 +46,17 @@ def no_nodes_left() -> Iterator[None]:
         leftovers.no_nodes(made)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def consumer(lab: Lab) -> LabCluster:
     return lab.consumer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def provider(lab: Lab) -> LabCluster:
     return lab.provider
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab_gateway(lab: Lab) -> str:
     """The machine's own address on the lab's network."""
     return lab.network.root.ip

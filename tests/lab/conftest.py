@@ -1,4 +1,4 @@
-"""Two whole clusters with real kubelets, one lab per test process."""
+"""Two whole clusters with real kubelets, one lab per test process: until that goes on to tests of another kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
     with testing.temporary(LabSettings(audit="RequestResponse"), number=10) as made:
         _shared.append(made)
@@ -44,17 +44,17 @@ def no_nodes_left(request: pytest.FixtureRequest) -> Iterator[None]:
             leftovers.no_nodes(made)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def consumer(lab: Lab) -> LabCluster:
     return lab.consumer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def provider(lab: Lab) -> LabCluster:
     return lab.provider
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab_gateway(lab: Lab) -> str:
     """The machine's own address on the lab's network."""
     return lab.network.root.ip

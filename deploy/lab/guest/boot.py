@@ -50,7 +50,7 @@ def _qemu(kernel: Path, initramfs: Path, memory: int, *, console: Path) -> list[
     # Accelerated where that works, emulated elsewhere. The second serial line carries the command's output.
     # Preferred a little: what is emulated beside other work falls behind its own clocks.
     return [
-        *("nice", "-n", "-4"),
+        *("nice", "-n", "-7"),
         *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
         *("-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"),
         *("-kernel", str(kernel), "-initrd", str(initramfs), "-append", _KERNEL_LINE),
