@@ -33,7 +33,7 @@ cluster: $(STAMP) ## tests with real API servers
 lab-tests: $(STAMP) ## tests with real kubelets and networks
 	@$(VENV)/bin/pytest -q tests/lab
 
-lab-up: $(STAMP) ## start the lab's clusters (LAB_NAME, LAB_PROVIDERS, LAB_NODES, LAB_KWOK, LAB_FLAT, LAB_KUBERNETES)
+lab-up: $(STAMP) ## start the lab's clusters (LAB_NAME, LAB_PROVIDERS, LAB_NODES, LAB_KWOK, LAB_FLAT, LAB_ALIKE, LAB_KUBERNETES)
 	@$(RUN) -m deploy.lab up
 
 lab-down: $(STAMP) ## stop the demo and remove all that the lab made

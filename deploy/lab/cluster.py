@@ -116,6 +116,7 @@ class LabCluster:
         self.wait_service_account("default")
         if self.plan.nodes:
             self._wait("its node to be Ready", self.node_ready)
+            self._tell_pod_network()
         if self.plan.apps:
             self._start_apps()
 
@@ -182,6 +183,12 @@ class LabCluster:
         plan = self.plan
         for spec in (node.kubelet(plan), node.kube_proxy(plan), addons.coredns(plan), addons.metrics_server(plan)):
             self._start(spec)
+
+    def _tell_pod_network(self) -> None:
+        """The node's CNI configuration has the whole range, and the Node says so, as a controller would make it."""
+        networks = {"podCIDR": self.plan.pod_cidr, "podCIDRs": [self.plan.pod_cidr]}
+        path, kind = f"/api/v1/nodes/{self.plan.node_name}", "application/merge-patch+json"
+        self.api.request("PATCH", path, body={"spec": networks}, content_type=kind)
 
     def _start_apps(self) -> None:
         for manifest in apps.manifests():

@@ -169,7 +169,7 @@ class Lab:
             ClusterPlan(
                 lab=settings.name,
                 name=name,
-                index=index,
+                index=0 if settings.alike else index,
                 site=self.network.site(name, host=_FIRST_CLUSTER + index),
                 folder=self.folder / name,
                 version=settings.version_of(name),

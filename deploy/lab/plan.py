@@ -23,7 +23,7 @@ class ClusterPlan:
     lab: str
     name: str
     index: int
-    """0 for the consumer; decides the pod and service networks, which differ between all clusters of an instance."""
+    """Decides the pod and service networks: one for each cluster of an instance, or 0 for all that shall be alike."""
     site: Site
     folder: Path
     """State folder of the cluster."""

@@ -30,6 +30,8 @@ class LabSettings:
     """LAB_KWOK: fake nodes added to every provider."""
     flat: bool = False
     """LAB_FLAT: pod networks are routed to each other, as by a third party's flat network."""
+    alike: bool = False
+    """LAB_ALIKE: all clusters have the same pod and service networks, as clusters that were made apart often do."""
     apps: bool = False
     """LAB_APPS: every cluster makes volumes on demand (class `local-path`) and serves Ingresses (class `skipper`)."""
     kubernetes: str = DEFAULT_KUBERNETES
@@ -48,6 +50,8 @@ class LabSettings:
             raise LabError("LAB_NODES is 0 or 1: a lab cluster has one real node; use LAB_KWOK for more")
         if not 0 <= self.providers <= 8:
             raise LabError("LAB_PROVIDERS is 0 to 8")
+        if self.flat and self.alike:
+            raise LabError("LAB_FLAT and LAB_ALIKE: networks that are the same cannot be routed to each other")
         if self.apps and not self.nodes:
             raise LabError("LAB_APPS needs LAB_NODES=1: it is real pods that use volumes and are reached")
         if self.audit not in AUDIT_LEVELS:
@@ -63,6 +67,7 @@ class LabSettings:
             nodes=_number(env, "LAB_NODES", default.nodes),
             kwok=_number(env, "LAB_KWOK", default.kwok),
             flat=_switch(env, "LAB_FLAT"),
+            alike=_switch(env, "LAB_ALIKE"),
             apps=_switch(env, "LAB_APPS"),
             kubernetes=(env.get("LAB_KUBERNETES") or default.kubernetes).removeprefix("v"),
             provider_kubernetes=env.get("LAB_PROVIDER_KUBERNETES", "").removeprefix("v"),

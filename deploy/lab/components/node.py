@@ -29,6 +29,8 @@ PRIVATE_FOLDERS = (
     "/run/containerd",
     "/var/log/pods",
     "/var/log/containers",
+    # deploy/network/node.yaml keeps an agent's state there.
+    "/var/lib/isthmus-fabric",
 )
 """Folders of which a node has its own, bound over the machine's (made as mount points where absent)."""
 

@@ -30,6 +30,7 @@ def test_every_variable_is_read() -> None:
     assert settings.cluster_names == ("consumer", "provider", "provider-2")
     assert (settings.nodes, settings.kwok, settings.flat, settings.audit) == (1, 5, True, "Request")
     assert settings.apps
+    assert LabSettings.from_env({"LAB_ALIKE": "1"}).alike
     assert [settings.version_of(name) for name in ("consumer", "provider-2")] == ["1.37.2", "1.33.13"]
     assert LabSettings.from_dict(settings.to_dict()) == settings
 
@@ -49,6 +50,7 @@ def test_a_lab_of_a_later_version_beside_ours_does_no_harm() -> None:
         {"LAB_PROVIDERS": "9"},
         {"LAB_AUDIT": "all"},
         {"LAB_APPS": "1", "LAB_NODES": "0"},
+        {"LAB_FLAT": "1", "LAB_ALIKE": "1"},
     ],
 )
 def test_nonsense_is_refused(env: dict[str, str]) -> None:
