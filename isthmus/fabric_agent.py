@@ -56,6 +56,16 @@ class FabricAgentOptions(LogOptions, kw_only=True, frozen=True, rename="kebab", 
     state_directory: Annotated[
         str, Meta(description="where the last desired state is kept between runs, keys included, for the owner only")
     ] = "/var/lib/isthmus/fabric"
+    local_socket: Annotated[
+        str,
+        Meta(
+            description="unix:/path where `isthmus fabric-agent status` asks beside --listen, for the same user only; "
+            "empty: none"
+        ),
+    ] = ""
+    sysctl_directory: Annotated[
+        str, Meta(description="where /proc/sys/net can be written; in a container that path itself can not")
+    ] = "/proc/sys/net"
     health_listen: Annotated[str, Meta(description="address:port of /healthz, /readyz and /metrics; empty: none")] = ""
     clean: Annotated[bool, Meta(description="remove all that the agent made from kernel and disk, and end")] = False
 
@@ -66,6 +76,7 @@ async def run(options: FabricAgentOptions) -> None:
         name=options.name or socket.gethostname(),
         role=Role(options.role),
         state_directory=Path(options.state_directory),
+        sysctl_directory=Path(options.sysctl_directory),
     )
     tls = _tls(options)
     async with Agent.start(settings) as agent:
@@ -98,10 +109,15 @@ def build(options: FabricAgentOptions, agent: Agent, tls: TlsFiles | None) -> Su
         supervisor.add(name, part, stage=Stage.WORKERS)
     server = FabricServer(agent, listen=options.listen, tls=tls)
     supervisor.add("grpc", server.run, stage=Stage.HEARTBEAT, ready=server.ready)
+    if options.local_socket:
+        local = FabricServer(agent, listen=options.local_socket)
+        supervisor.add("local grpc", local.run, stage=Stage.HEARTBEAT, ready=local.ready)
     return supervisor
 
 
 def _tls(options: FabricAgentOptions) -> TlsFiles | None:
+    if options.local_socket and not options.local_socket.startswith(UNIX):
+        raise OptionsError("--local-socket: expected unix:/path")
     files = {
         "tls-cert-file": options.tls_cert_file,
         "tls-private-key-file": options.tls_private_key_file,

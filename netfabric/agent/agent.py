@@ -23,7 +23,7 @@ from netfabric.agent.model import Address, Desired, Problem, Role
 from netfabric.agent.netlink import Netlink
 from netfabric.agent.probing import Monitor
 from netfabric.agent.probing import Path as ProbePath
-from netfabric.agent.reconcile import Reconciler
+from netfabric.agent.reconcile import SYSCTL, Reconciler
 from netfabric.agent.tables import Count
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,7 @@ class AgentSettings:
     name: str
     role: Role
     state_directory: Path
+    sysctl_directory: Path = SYSCTL
 
 
 class Agent:
@@ -64,9 +65,13 @@ class Agent:
         """An agent with its last state taken up, not running yet."""
         async with Netlink.connect() as netlink:
             measures_only = settings.role is Role.PROBE
-            abilities = _NONE if measures_only else await netlink.abilities(userspace=wireguard.available())
-            memory = Memory(settings.state_directory)
-            reconciler = Reconciler(netlink, memory, abilities=abilities, measures_only=measures_only)
+            reconciler = Reconciler(
+                netlink,
+                Memory(settings.state_directory),
+                abilities=_NONE if measures_only else await netlink.abilities(userspace=wireguard.available()),
+                measures_only=measures_only,
+                sysctl=settings.sysctl_directory,
+            )
             agent = cls(settings, netlink, reconciler)
             reconciler.on_pass = agent.passed
             reconciler.restore()

@@ -36,7 +36,8 @@ FAMILY, TABLE = "inet", "isthmus"
 VERSIONS = (4, 6)
 _PROTOCOL = {4: "ip", 6: "ip6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
-_ICMP = {4: "icmp", 6: "ipv6-icmp"}
+# By number: nft knows names from /etc/protocols, which an image need not have.
+_ICMP = {4: 1, 6: 58}
 # (hook, type, priority); conntrack is at -200, so `raw` is before it and all others are after.
 _CHAINS = {
     "raw": ("prerouting", "filter", -300),
@@ -62,8 +63,8 @@ def counter(reason: str, peer: Peer | None = None) -> str:
 
 
 def render(desired: Desired) -> list[Json]:
-    """The objects of the table in the form of libnftables-json(5), without the table itself; empty for a probe."""
-    if desired.role is Role.PROBE:
+    """The table's objects in the form of libnftables-json(5), without the table itself; none where it is not needed."""
+    if desired.role is Role.PROBE or not desired.links:
         return []
     objects = _Objects()
     for reason in GENERAL:

@@ -207,9 +207,12 @@ def _routes(desired: Desired, links: set[str]) -> Iterator[KernelRoute]:
 
 def sysctls(desired: Desired) -> dict[str, str]:
     """Settings by their path below /proc/sys/net that the role needs."""
-    if desired.role is Role.PROBE:
+    if desired.role is Role.PROBE or not desired.links:
         return {}
-    found = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+    found = {"ipv4/ip_forward": "1"}
+    if any(network.version == 6 for network in desired.local_prefixes):
+        # Not otherwise: a node that forwards IPv6 takes no routes from routers any more.
+        found["ipv6/conf/all/forwarding"] = "1"
     if desired.role is Role.GATEWAY:
         # Sources are checked by the firewall, by peer: the kernel's own check knows nothing of marks. And a flow that
         # another gateway began must not count as invalid.

@@ -35,7 +35,7 @@ SETTLE_SECONDS = 0.05
 """Changes come in bursts: a pass waits for the rest of one."""
 MTU_SECONDS = 60.0
 _WIREGUARD = ("wireguard", "tun")
-_SYSCTL = Path("/proc/sys/net")
+SYSCTL = Path("/proc/sys/net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,17 @@ class Reconciler:
         *,
         abilities: Abilities,
         measures_only: bool = False,
+        sysctl: Path = SYSCTL,
     ) -> None:
-        """`measures_only`: a probe, which has no right over the kernel and no use for one."""
+        """`measures_only`: a probe, which has no right over the kernel and no use for one.
+
+        `sysctl`: where settings below /proc/sys/net are, which a container sees read-only at the usual place.
+        """
         self._netlink = netlink
         self._memory = memory
         self._measures_only = measures_only
         self.abilities = abilities
+        self._settings = sysctl
         self.on_pass: Callable[[], None] = lambda: None
         """Called after each pass."""
         self._changed = asyncio.Event()
@@ -229,7 +234,7 @@ class Reconciler:
         done.done += 1
 
     def _sysctl(self, path: str, value: str, done: _Pass) -> None:
-        file = _SYSCTL / path
+        file = self._settings / path
         try:
             if file.read_text().strip() != value:
                 file.write_text(value)

@@ -178,3 +178,11 @@ def test_gateways_that_take_over_have_the_same_ethernet_address() -> None:
     one = reading.read(gateway()).links[1]
     assert kernel.mac(one) == kernel.mac(replace(one, name="other"))
     assert int(kernel.mac(one)[:2], 16) & 3 == 2
+
+
+def test_a_node_of_one_family_keeps_its_settings_of_the_other() -> None:
+    """One that forwards IPv6 takes no default route from its router any more."""
+    desired = reading.read(gateway())
+    assert kernel.sysctls(desired)["ipv6/conf/all/forwarding"] == "1"
+    local = tuple(one for one in desired.local_prefixes if one.version == 4)
+    assert "ipv6/conf/all/forwarding" not in kernel.sysctls(replace(desired, local_prefixes=local))
