@@ -178,9 +178,7 @@ class Reconciler:
         done = _Pass()
         try:
             if not self._measures_only:
-                # First, and nothing else without it: no link opens before there is who watches it.
-                await self._firewall(desired, done)
-                await self._kernel(desired, done)
+                await self._rules_and_links(desired, done)
         except KernelError as error:
             done.failed("kernel", error)
         if repairing and done.done and self.applied is not None:
@@ -193,6 +191,14 @@ class Reconciler:
         self.applied = applied
         self.on_pass()
         return applied
+
+    async def _rules_and_links(self, desired: Desired, done: _Pass) -> None:
+        """No link is there without who watches it: rules come before the first, and stay until the last is gone."""
+        if desired.links:
+            await self._firewall(desired, done)
+        await self._kernel(desired, done)
+        if not desired.links and not done.problems:
+            await self._firewall(desired, done)
 
     async def _kernel(self, desired: Desired, done: _Pass) -> None:
         self.wanted = kernel.wanted(desired, abilities=self.abilities, outer_mtus=self._outer_mtus)
