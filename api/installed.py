@@ -40,6 +40,27 @@ def tenants(namespace: str) -> Installation:
     )
 
 
+def network(namespace: str, *, manager: str) -> Installation:
+    """The fabric's agents in their namespace, with what the manager, in its own, needs to tell them to let go."""
+    name = f"{IN_USE}-network"
+    return Installation(
+        name=name,
+        message=(
+            "isthmus is in use: NetworkPeerings are left, or agents still have what they made for them. Delete "
+            "NetworkPeerings first, or repeat this a little later (kubectl get networkpeerings). To go without that, "
+            f"delete the ValidatingAdmissionPolicyBinding {name}"
+        ),
+        namespace=namespace,
+        elsewhere=(manager, "default"),
+        program="isthmus-gateway",
+        daemons=("isthmus-fabric",),
+        services=("isthmus-gateway",),
+        roles=("isthmus-network",),
+        labels=_LABELS,
+        field_manager=MANAGER,
+    )
+
+
 def _needed(name: str, left: str, kinds: str, namespace: str, *roles: str) -> Installation:
     return Installation(
         name=name,

@@ -37,6 +37,11 @@ class Installation:
     message: str
     namespace: str
     program: str
+    daemons: tuple[str, ...] = ()
+    """DaemonSets that belong to it."""
+    services: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    """Other namespaces in which it has roles."""
     roles: tuple[str, ...]
     """Roles and ClusterRoles, and their bindings of the same names."""
     labels: Mapping[str, str]
@@ -116,9 +121,12 @@ def policy(made: Installation) -> Json:
         _rule("", "namespaces", made.namespace),
         _rule("", "serviceaccounts", made.program),
         _rule("apps", "deployments", made.program),
+        *(_rule("apps", "daemonsets", name) for name in made.daemons),
+        *(_rule("", "services", name) for name in made.services),
         *(_rule(_RBAC, kind, *made.roles) for kind in ("clusterroles", "clusterrolebindings", "roles", "rolebindings")),
     ]
-    here = f"request.?namespace.orValue('') in ['', '{made.namespace}']"
+    places = ", ".join(f"'{name}'" for name in ("", made.namespace, *made.elsewhere))
+    here = f"request.?namespace.orValue('') in [{places}]"
     return {
         "apiVersion": POLICIES.api_version,
         "kind": POLICIES.kind,

@@ -104,6 +104,11 @@ class AgentConnection:
         applied = self.state.applied
         return (applied.term, applied.generation) == (self._wanted.term, self._wanted.generation)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it also has all of that in its kernel, and nothing else."""
+        return self.current and self.state is not None and not self.state.applied.problems
+
     def want(self, state: pb.DesiredState, *, term: int) -> None:
         """Have it apply this state; nothing is sent if it is what it was told before."""
         encoded = state.SerializeToString(deterministic=True)

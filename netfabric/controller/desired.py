@@ -7,6 +7,8 @@ the same facts.
 A pod's packet to a peer: node's route to the gateway's link, gateway's peer rules (policy, then the peer's own address
 in place of what stands for it here), tunnel. The answer: tunnel, the same rules back, the gateway's route to the
 destination's node over the link.
+
+Without peers nobody has anything in its kernel: so agents whose pods are removed afterwards leave nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ def gateway(world: World, agent: Agent) -> pb.DesiredState:
     standby = agent.name != world.active
     state = _begin(world, agent, role=pb.ROLE_GATEWAY)
     state.standby = standby
+    if not world.peers:
+        return state
     versions = _versions(world)
     for node in _linked(world.nodes, agent):
         state.links.append(_overlay(links.node_link(node.number), agent, node, gateway=agent.number, node=node.number))
@@ -56,6 +60,8 @@ def gateway(world: World, agent: Agent) -> pb.DesiredState:
 def node(world: World, agent: Agent) -> pb.DesiredState:
     """A node's state: a link to each gateway, and routes to all peers through the active one."""
     state = _begin(world, agent, role=pb.ROLE_NODE)
+    if not world.peers:
+        return state
     versions = _versions(world)
     state.keep_sources.extend(world.networks(Kind.POD))
     for one in _linked(world.gateways, agent):

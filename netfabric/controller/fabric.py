@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import prometheus_client
 import structlog
 
+from api import installed
 from api.networking.definitions import EXTERNAL_ADDRESSES, NETWORK_PEERINGS
 from api.networking.external_address import ExternalAddress
 from api.networking.peering import NetworkPeering, NetworkPeeringStatus
@@ -22,6 +23,7 @@ from kube.client import Client
 from kube.controller import Controller, Result
 from kube.election import NotLeader
 from kube.errors import ApiError, KubeError
+from kube.guard import Guard
 from kube.reflector import Reflector
 from kube.resources import NODES, PODS, SERVICES
 from kube.store import Change
@@ -109,6 +111,10 @@ class Fabric:
             client, namespace=settings.namespace, agents_namespace=settings.agents_namespace, check=check
         )
         self._externals = ExternalStatuses(client, check=check)
+        agents = installed.network(settings.agents_namespace, manager=settings.namespace)
+        self._guard = Guard(client, agents, check=check)
+        self._guarded = True
+        """Unless known otherwise: whoever led before may have left it on."""
         self.pool = AgentPool(
             target=settings.target or self._pod_target,
             credential=lambda: self._credential,
@@ -193,9 +199,19 @@ class Fabric:
         kept, failed = await self._write(look)
         protected, reached = await self._api_servers(), self._reached(look.agents)
         self._tell(look.world(kept, active=self._active, reached=reached, protected=protected), look.agents)
+        await self._keep_installed(look)
         if failed is not None:
             raise failed
         return Result(requeue_after=0.5 if not self._active and look.agents else RESYNC_SECONDS)
+
+    async def _keep_installed(self, look: Look) -> None:
+        """Agents are not to be deleted as long as they have anything in a kernel: it would stay. Raises `KubeError`."""
+        if look.peerings:
+            await self._guard.hold()
+            self._guarded = True
+        elif self._guarded and all(one.settled for one in self.pool.connections.values()):
+            await self._guard.release()
+            self._guarded = False
 
     async def _gather(self) -> Look:
         """All that is known now, with what is new in it numbered and kept."""

@@ -238,6 +238,27 @@ async def test_a_peering_that_goes_is_forgotten_by_agents_and_its_key_goes_too(o
         await wait(lambda: not any(one.state.peers for one in there.gateways), what="peers to go")
 
 
+async def test_agents_may_be_deleted_once_all_of_their_kernels_are_clean(ours: World) -> None:
+    async with agents(ours) as there, ours.controller() as fabric:
+        await ours.peer("north", peer=PEER)
+        await ours.condition("north", "Ready", "Ready")
+        assert await ours.guarded()
+        left = pb.Problem(object="links[un-1]", reason="KernelRefused", message="busy")
+        there.nodes[0].problems.append(left)
+        await ours.client.delete(NETWORK_PEERINGS, name="north")
+        await wait(lambda: not any(one.state.links for one in there.all), what="links to go")
+        known = fabric.pool.connections.values()
+        await wait(lambda: all(one.current for one in known), what="the agents' word")
+        await fabric.reconcile("fabric")
+        assert await ours.guarded(), "one has something left"
+        there.nodes[0].problems.clear()
+        there.nodes[0].poke()
+        deadline = time.monotonic() + LONG
+        while await ours.guarded():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
 async def _active(gateways: list[ScriptedAgent]) -> ScriptedAgent:
     await wait(lambda: any(one.told and not one.state.standby for one in gateways), what="an active gateway")
     return next(one for one in gateways if one.told and not one.state.standby)

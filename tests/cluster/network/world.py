@@ -15,6 +15,7 @@ from api.networking.definitions import EXTERNAL_ADDRESSES, NETWORK_PEERINGS
 from kube import config
 from kube.client import Client, PatchType
 from kube.errors import ApiError
+from kube.guard import BINDINGS, POLICIES
 from kube.resources import NODES, PODS, Resource
 from netfabric.controller.fabric import Fabric, FabricSettings
 from netfabric.controller.facts import Offloaded
@@ -82,6 +83,16 @@ class World:
     async def get(self, resource: Resource, name: str) -> Json:
         return await self.client.get(resource, name=name, namespace=namespace_of(resource))
 
+    async def guarded(self) -> bool:
+        """Whether agents are kept in place."""
+        try:
+            await self.client.get(BINDINGS, name="isthmus-in-use-network")
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False
+        return True
+
     async def until(
         self, name: str, holds: Callable[[Json], object], *, what: str, resource: Resource = NETWORK_PEERINGS
     ) -> Json:
@@ -138,6 +149,8 @@ class World:
             await self._delete(PODS, pod["metadata"]["name"])
         for name in ("worker-1", "worker-2"):
             await self._delete(NODES, name)
+        for resource in (BINDINGS, POLICIES):
+            await self._delete(resource, "isthmus-in-use-network")
 
     async def _delete(self, resource: Resource, name: str) -> None:
         namespace = namespace_of(resource)

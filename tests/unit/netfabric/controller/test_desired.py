@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import reading
+from netfabric.agent import firewall, kernel, reading
 from netfabric.controller import desired, links
 from netfabric.controller.facts import Offloaded, World
 from netfabric.controller.world import set_apart
@@ -45,6 +45,15 @@ def test_both_ends_of_each_link_fit() -> None:
             assert (here.overlay.vni, here.overlay.technology) == (there.overlay.vni, there.overlay.technology)
             assert [str(ip_interface(one).ip) for one in here.addresses] == list(there.neighbours)
             assert [str(ip_interface(one).ip) for one in there.addresses] == list(here.neighbours)
+
+
+def test_without_peers_nobody_has_anything_in_its_kernel() -> None:
+    """So that agents that are removed afterwards leave nothing."""
+    for state in states(world([])):
+        read = reading.read(state)
+        assert not read.links
+        assert not firewall.render(read)
+        assert not kernel.sysctls(read)
 
 
 def test_no_two_links_share_an_address_or_identifier() -> None:
