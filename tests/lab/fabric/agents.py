@@ -41,6 +41,7 @@ class Agent:
         """As `deploy/network` says."""
         arguments = _arguments({"gateway": "gateway.yaml", "node": "node.yaml"}[self.role])
         known = {"$(POD_NAME)": self.name, "$(NODE_NAME)": self.name, "/etc/isthmus/tls": f"{self._folder}/tls"}
+        known |= {"/run/isthmus": f"{self._folder}/run", "/host/proc": "/proc"}
         known |= {"$(POD_IP)": self.address, "$(HOST_IP)": self.address}
         for placeholder, text in known.items():
             arguments = [one.replace(placeholder, text) for one in arguments]
