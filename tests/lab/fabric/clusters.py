@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,8 +21,10 @@ from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from deploy.lab.process import Unit
-from tests.kubectl import Kubectl, KubectlError, admin, eventually
-from tests.lab.fabric.agents import ISTHMUS, MANIFESTS, Agent, Json
+from tests.kubectl import Kubectl, admin, eventually
+from tests.lab.fabric import exchange
+from tests.lab.fabric.agents import MANIFESTS, Agent, Json
+from tests.lab.fabric.exchange import LONG
 from tests.lab.fabric.places import Place, join
 from tests.lab.fabric.prefork import Prefork
 from tests.lab.fabric.services import SERVICES, SERVICES6, proxy
@@ -38,7 +39,6 @@ SEEN = {
 }
 """By cluster: how it sees the other's networks."""
 PEER_PORT = 51820
-LONG = 60.0
 
 
 class Side:
@@ -215,23 +215,11 @@ class Side:
 
     def export(self, peer: str) -> str:
         """What `isthmus network export` prints once it can."""
-        command = [*ISTHMUS, "network", "export", peer, "--named", self.name]
-        command.append(f"--kubeconfig={self.kubectl.kubeconfig}")
-
-        def told() -> str:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-            if done.returncode:
-                raise KubectlError(done.stderr)
-            return done.stdout
-
-        return eventually(told, what="the export", timeout=LONG)
+        return exchange.export(self.kubectl, peer, named=self.name)
 
     def take(self, peer: str, manifest: str) -> None:
         """What the header of an export says to do."""
-        told = next(line for line in manifest.splitlines() if "kubectl patch" in line)
-        words = told.partition("kubectl ")[2].replace("FILE", "/dev/stdin").split()
-        assert words[:3] == ["patch", "networkpeering", peer]
-        self.kubectl.run(*words, stdin=manifest)
+        exchange.take(self.kubectl, peer, manifest)
 
     def until(self, peer: str, kind: str, holds: Callable[[Json], object], *, what: str) -> Json:
         """The peering's status once a condition of it is so."""

@@ -16,7 +16,8 @@ from deploy.lab.settings import LabSettings
 from netfabric.plan.probes import RESPONDER_PORT
 from tests.kubectl import eventually
 from tests.lab.fabric.agents import Json
-from tests.lab.fabric.clusters import LONG, SEEN, Clusters, Side
+from tests.lab.fabric.clusters import SEEN, Clusters, Side
+from tests.lab.fabric.exchange import LONG
 from tests.lab.fabric.places import wait
 from tests.lab.fabric.services import NODE_PORT, SERVICE, SERVICE6, external_address, naming
 from tests.lab.fabric.virtual import Break, VirtualNode, cut, full_size, gateway_there, node_there, virtual_node

@@ -15,7 +15,8 @@ from netfabric.agent import client
 from netfabric.plan.probes import RESPONDER_PORT
 from tests.kubectl import eventually
 from tests.lab.fabric.agents import ISTHMUS, Json
-from tests.lab.fabric.clusters import LONG, PEER_PORT, Clusters, Side
+from tests.lab.fabric.clusters import PEER_PORT, Clusters, Side
+from tests.lab.fabric.exchange import LONG
 from tests.lab.fabric.places import Place, join
 from vk.virtualnode import render
 
