@@ -242,6 +242,9 @@ def _from_peer(desired: Desired, peer: Peer, objects: _Objects) -> None:
         objects.rule(chain, daddr(version, f"unreachable_{n}_"), *drop(counter("policy", peer)))
     objects.rule(chain, *answers())
     objects.rule(chain, *errors())
+    # Our own addresses are in the peer's reach as little as by the tunnel's end (`input`).
+    own = {"match": _equal({"fib": {"result": "type", "flags": ["daddr"]}}, "local")}
+    objects.rule(chain, own, *drop(counter("input", peer)))
     for version in VERSIONS:
         allowed_pair = (saddr(version, f"sources_{n}_"), daddr(version, f"reachable_{n}_"))
         objects.rule(chain, *allowed_pair, {"accept": None})

@@ -37,10 +37,12 @@ ALIAS = "isthmus"
 """Marks interfaces as ours."""
 PRIORITY = 7300
 TABLE_BASE = 7_300_000
-MAIN_TABLE = 254
+MAIN_TABLE, LOCAL_TABLE = 254, 255
 MARK_MASK = 0xFFFF
 INSIDE = 4096
 """The mark of what comes from peers; theirs are smaller."""
+OWN = 0
+"""In place of a mark: the rule for our own addresses."""
 _INSIDE_METRIC = 7300
 """Of the same ways in the main table, for what the gateway itself sends: any other way there comes first."""
 LAST_METRIC = 2**31
@@ -92,7 +94,7 @@ class KernelRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRule:
-    """Packets of a mark look into a table."""
+    """Packets of a mark look into a table; `OWN`: only then all of them into that of our own addresses."""
 
     version: int
     mark: int
@@ -100,7 +102,12 @@ class KernelRule:
     @property
     def table(self) -> int:
         """The peer's table."""
-        return TABLE_BASE + self.mark
+        return TABLE_BASE + self.mark if self.mark != OWN else LOCAL_TABLE
+
+    @property
+    def priority(self) -> int:
+        """Smaller ones are asked first."""
+        return PRIORITY + (self.mark == OWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +188,9 @@ def _rules(desired: Desired) -> Iterator[KernelRule]:
     for peer in desired.peers:
         for version in _versions(peer):
             yield KernelRule(version=version, mark=peer.number)
+    # A peer's pod may have the address of this gateway's: what is marked is not for us.
+    for version in {version for peer in desired.peers for version in _versions(peer)}:
+        yield KernelRule(version=version, mark=OWN)
     for version in {route.prefix.version for route in desired.routes if route.inside}:
         yield KernelRule(version=version, mark=INSIDE)
 
@@ -217,7 +227,11 @@ def sysctls(desired: Desired) -> dict[str, str]:
         # Sources are checked by the firewall, by peer: the kernel's own check knows nothing of marks. And a flow that
         # another gateway began must not count as invalid.
         found |= {"ipv4/conf/all/rp_filter": "0", "netfilter/nf_conntrack_tcp_be_liberal": "1"}
+    tunnels = {link for peer in desired.peers for link in peer.links}
     for link in desired.links:
         if not (desired.standby and isinstance(link.kind, WireGuardLink)):
+            if link.name in tunnels:
+                # A pod of the peer's may have our own address.
+                found[f"ipv4/conf/{link.name}/accept_local"] = "1"
             found[f"ipv4/conf/{link.name}/rp_filter"] = "0" if desired.role is Role.GATEWAY else "2"
     return found

@@ -20,10 +20,10 @@ from netfabric.agent.diff import AddressStep, Do, LinkStep, RouteStep, RuleStep,
 from netfabric.agent.errors import KernelError
 from netfabric.agent.kernel import (
     ALIAS,
+    LOCAL_TABLE,
     MARK_MASK,
-    PRIORITY,
+    OWN,
     PROTOCOL,
-    TABLE_BASE,
     Abilities,
     KernelLink,
     KernelRoute,
@@ -38,6 +38,8 @@ _FAMILIES = {4: 2, 6: 10}
 _IFF_UP = 1
 _NODAD = 0x02
 _LINK_SCOPE = 253
+_KERNEL = 2
+"""The protocol of rules that the kernel has by itself (RTPROT_KERNEL)."""
 _UNREACHABLE = 7
 _PROBE_LINK = "isthmus-try"
 _EXISTS, _NO_SUCH, _GONE, _NO_DEVICE = 17, 3, 2, 19
@@ -172,10 +174,13 @@ class Netlink:
 
     async def _rules(self) -> AsyncIterator[KernelRule]:
         for version, family in _FAMILIES.items():
-            async for message in await self._route.get_rules(family=family):
-                mark = message.get("fwmark")
-                if message.get("protocol") == PROTOCOL and mark and message.get("table") == TABLE_BASE + mark:
-                    yield KernelRule(version=version, mark=mark)
+            found = [message async for message in await self._route.get_rules(family=family)]
+            first = any(not one.get("priority") and one.get("table") == LOCAL_TABLE for one in found)
+            for message in found:
+                rule = KernelRule(version=version, mark=message.get("fwmark") or OWN)
+                ours = message.get("protocol") == PROTOCOL and message.get("table") == rule.table
+                if ours and not (rule.mark == OWN and first):
+                    yield rule
 
     async def _link(self, do: Do, link: KernelLink) -> None:
         if do is Do.DELETE:
@@ -224,15 +229,27 @@ class Netlink:
         )
 
     async def _rule(self, step: RuleStep) -> None:
-        await self._route.rule(
-            "add" if step.do is Do.ADD else "del",
-            family=_FAMILIES[step.rule.version],
-            priority=PRIORITY,
-            fwmark=step.rule.mark,
-            fwmask=MARK_MASK,
-            table=step.rule.table,
-            protocol=PROTOCOL,
-        )
+        family, rule = _FAMILIES[step.rule.version], step.rule
+        made: dict[str, Any] = {"family": family, "priority": rule.priority, "table": rule.table, "protocol": PROTOCOL}
+        if rule.mark == OWN:
+            await self._own(step.do, made)
+            return
+        command = "add" if step.do is Do.ADD else "del"
+        await self._route.rule(command, fwmark=rule.mark, fwmask=MARK_MASK, **made)
+
+    async def _own(self, do: Do, made: dict[str, Any]) -> None:
+        """Have our own addresses looked for after marks, or first again as the kernel has it by itself.
+
+        New before old: there is no moment without.
+        """
+        first = made | {"priority": 0, "protocol": _KERNEL}
+        come, go = (made, first) if do is Do.ADD else (first, made)
+        for command, rule in (("add", come), ("del", go)):
+            try:
+                await self._route.rule(command, **rule)
+            except NetlinkError as error:
+                if error.code not in (_EXISTS, _GONE):
+                    raise
 
     def _index(self, name: str) -> int:
         if name not in self._indices:

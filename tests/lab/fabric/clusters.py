@@ -59,7 +59,7 @@ class Side:
         )
         self.agents = {NODE: node_agent}
         for index, place in enumerate(self.gateways, start=1):
-            name, address = f"gateway-{index}", f"10.244.1.{250 + index}"
+            name, address = f"gateway-{index}", f"10.244.1.{260 - 10 * number + index}"
             self.agents[name] = Agent(
                 place, role="gateway", name=name, address=address, folder=self.folder, prefork=prefork
             )
@@ -134,6 +134,11 @@ class Side:
             "route replace default via 10.244.1.1",
             "route replace default via fd24:0:0:1::1",
         )
+
+    def also_at(self, address: str) -> None:
+        """Give the pod another address, which is the source of nothing but answers from there."""
+        length = ip_address(address).max_prefixlen
+        self.pod.ip(f"address replace {address}/{length} dev eth0 nodad preferred_lft 0")
 
     def prepare(self) -> None:
         """CRDs, roles, a Node and the agents' Pods."""
@@ -348,7 +353,7 @@ table ip firewall {
 _GATEWAY_SERVICE = f"""
 table ip gateway {{
     chain pre {{
-        type nat hook prerouting priority dstnat; ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.251;
+        type nat hook prerouting priority dstnat; ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.241;
     }}
 }}
 """

@@ -88,6 +88,17 @@ def test_pods_and_services_of_two_clusters_reach_each_other(clusters: Clusters, 
 
 @SIDES
 @VERSIONS
+def test_a_pod_is_reached_whose_address_is_that_of_a_gateway_here(clusters: Clusters, name: str, version: int) -> None:
+    """Clusters with the same addresses have that; and where it answers, its source is taken for what it is."""
+    side, other = pair(clusters, name)
+    own = side.agents[side.active(other.name)].address
+    address = own if version == 4 else f"fd24:0:0:1::{own.rpartition('.')[2]}"
+    other.also_at(address)
+    assert side.asks("tcp", side.seen(address), PORT, 300_000) == "300000"
+
+
+@SIDES
+@VERSIONS
 def test_hosts_reach_pods_and_services_of_another_cluster(clusters: Clusters, name: str, version: int) -> None:
     """By the one address that stands for all that is no pod: the other side knows a way back to it."""
     side, other = pair(clusters, name)

@@ -15,6 +15,8 @@ DAMAGE = {
     "inside-route": ("gateway", "ip route del 10.244.1.0/24"),
     "way-inside": ("gateway", "ip route flush table 7304096"),
     "lookup": ("gateway", "ip rule del pref 7300 table 7300007"),
+    "own-addresses-last": ("gateway", "ip rule del pref 7301"),
+    "own-addresses-first": ("gateway", "ip rule add pref 0 lookup local protocol kernel"),
     "wireguard": ("gateway", "ip link del wg-east"),
     "wireguard-peer": ("gateway", "sh -c 'wg set wg-east peer $(wg show wg-east peers) remove'"),
     "wireguard-down": ("gateway", "ip link set wg-east down"),

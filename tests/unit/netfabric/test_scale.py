@@ -61,7 +61,7 @@ def test_routes_and_rules_of_the_kernel(peers: int, nodes: int) -> None:
     """As docs/network.md says: here a peer has three ranges in two families, a node one range."""
     gate = kernel.wanted(of_gateway(peers, nodes=nodes), abilities=ABILITIES, outer_mtus={})
     assert len(gate.links) == peers + nodes
-    assert len(gate.rules) == 2 * peers + 1
+    assert len(gate.rules) == 2 * peers + 3
     assert len(gate.routes) == 2 * 2 * peers + 2 * nodes
     node = kernel.wanted(of_node(peers, nodes=nodes), abilities=ABILITIES, outer_mtus={})
     assert (len(node.links), len(node.rules), len(node.routes)) == (2, 0, 3 * peers)

@@ -52,6 +52,13 @@ def test_a40_the_source_is_judged_before_anything_may_pass() -> None:
     assert chain[-1] == [{"counter": "policy_7"}, {"drop": None}]
 
 
+def test_a_peer_does_not_reach_the_gateways_own_addresses_whatever_the_policy() -> None:
+    chain = rules(firewall.render(reading.read(gateway())), "from_7")
+    refused = next(n for n, expr in enumerate(chain) if "'fib'" in str(expr) and {"drop": None} in expr)
+    allowed = [n for n, expr in enumerate(chain) if {"accept": None} in expr and "@reachable" in str(expr)]
+    assert refused < min(allowed)
+
+
 def test_nothing_is_allowed_unless_the_policy_says_so() -> None:
     state = gateway()
     state.peers[0].ClearField("policy")

@@ -155,7 +155,8 @@ def test_a_gateway_sends_marked_packets_to_the_peer_or_nowhere() -> None:
         ("", 2**31),
     }
     inside = KernelRule(version=4, mark=kernel.INSIDE)
-    assert wanted.rules == {KernelRule(version=4, mark=7), KernelRule(version=6, mark=7), inside}
+    own = {KernelRule(version=version, mark=kernel.OWN) for version in (4, 6)}
+    assert wanted.rules == {KernelRule(version=4, mark=7), KernelRule(version=6, mark=7), inside, *own}
     assert (wanted.links["wg-b"].kind, wanted.links["wg-b"].mtu) == ("tun", 1280)
     assert (wanted.links["un-1"].kind, wanted.links["un-1"].mtu) == ("vxlan", 1450)
 
@@ -165,6 +166,15 @@ def test_what_comes_from_a_peer_goes_to_nodes_by_links_whatever_ways_a_cni_has()
     wanted = kernel.wanted(reading.read(gateway()), abilities=HERE, outer_mtus={})
     found = {(route.table, route.metric) for route in wanted.routes if str(route.prefix) == "10.244.1.0/24"}
     assert found == {(kernel.TABLE_BASE + kernel.INSIDE, 0), (kernel.MAIN_TABLE, 7300)}
+
+
+def test_a_gateways_own_address_may_be_that_of_a_peers_pod() -> None:
+    """What is marked for a peer goes there before it is looked at whether it is for the gateway itself."""
+    own, marked = KernelRule(version=4, mark=kernel.OWN), KernelRule(version=4, mark=7)
+    assert own.priority > marked.priority
+    assert own.table == kernel.LOCAL_TABLE
+    found = kernel.sysctls(reading.read(gateway()))
+    assert {path for path in found if path.endswith("accept_local")} == {"ipv4/conf/wg-b/accept_local"}
 
 
 def test_a_standby_gateway_has_everything_but_tunnels() -> None:
