@@ -31,7 +31,6 @@ _LONG = (
     "tests/cluster/managed",
 )
 """What is given out first: all have something to do until the end."""
-_WAITS, _COMPUTES = "tests/lab/", "tests/cluster/"
 _LOGS = pytest.StashKey[dict[Path, int]]()
 
 
@@ -85,23 +84,16 @@ def place(nodeid: str) -> str:
     return folder if f"{folder}/".startswith(_WHOLE) and folder != "tests/cluster" else file
 
 
-def chosen(waiting: Iterable[str], *, last: bool) -> str:
-    """Which place a process gets; there is one at the least. `last`: whether it is the last of several."""
-    everything = list(waiting)
-    own = [one for one in everything if one.startswith(_COMPUTES if last else _WAITS)]
-    return min(own or everything, key=lambda one: _LONG.index(one) if one in _LONG else len(_LONG))
+def chosen(waiting: Iterable[str]) -> str:
+    """Which place is given out next; there is one at the least."""
+    return min(waiting, key=lambda one: _LONG.index(one) if one in _LONG else len(_LONG))
 
 
 class ByPlace(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives out whole places, long ones first.
-
-    Tests with kubelets wait more than they compute, and those with control planes alone do the opposite: the last
-    process begins with these and the others with those, so the processors are neither idle nor fought for.
-    """
+    """Gives out whole places, long ones first."""
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        last = node is self.nodes[-1] and len(self.nodes) > 1
-        self.workqueue.move_to_end(chosen(self.workqueue, last=last), last=False)
+        self.workqueue.move_to_end(chosen(self.workqueue), last=False)
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:

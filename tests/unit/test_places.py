@@ -1,4 +1,4 @@
-"""How tests are given out to processes: in wholes, long ones first, each process with its own sort to begin with."""
+"""How tests are given out to processes: in wholes, long ones first."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def test_what_shares_a_lab_stays_together(test: str, whole: str) -> None:
     assert place(test) == whole
 
 
-def test_long_ones_go_first_and_nobody_is_idle_while_there_is_something() -> None:
-    waiting = ["tests/cluster/test_a.py", "tests/cluster/faults", "tests/lab/test_a.py", "tests/lab/application"]
+def test_long_ones_go_first_and_the_rest_as_collected() -> None:
+    waiting = ["tests/lab/test_b.py", "tests/lab/test_a.py", "tests/lab/test_managed.py", "tests/lab/application"]
     given = []
-    for last in (True, False, False, False):
-        given.append(chosen(waiting, last=last))
+    while waiting:
+        given.append(chosen(waiting))
         waiting.remove(given[-1])
-    assert given == ["tests/cluster/faults", "tests/lab/application", "tests/lab/test_a.py", "tests/cluster/test_a.py"]
+    assert given == [
+        "tests/lab/application",
+        "tests/lab/test_managed.py",
+        "tests/lab/test_b.py",
+        "tests/lab/test_a.py",
+    ]

@@ -69,6 +69,7 @@ def test_100_mb_through_exec_both_ways(either: Kubectl) -> None:
     )
     assert up.stdout.split()[0].decode() == digest
     down = either.result("exec", "web", "--", "cat", "/tmp/big", timeout=120)
+    assert (down.returncode, down.stderr, len(down.stdout)) == (0, b"", 100 * MIB)
     assert hashlib.sha256(down.stdout).hexdigest() == digest
 
 
