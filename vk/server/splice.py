@@ -19,6 +19,8 @@ from typing import Final, cast
 
 BUFFER: Final = 64 * 1024
 """Bytes read at once, unless TLS holds more."""
+_RECORD: Final = 16 * 1024
+"""Bytes that TLS may have deciphered and not given out yet: the rest of one record (RFC 8446, 5.1)."""
 FLUSH_TIMEOUT: Final = 30.0
 """Seconds the caller has to take what the provider sent before it closed."""
 VANISHED_TIMEOUT: Final = 2.0
@@ -54,10 +56,12 @@ class _End(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the transport puts what it receives: room for all that TLS holds.
 
-        At the peer's end-of-file asyncio (sslproto._do_flush) fills one buffer, once, and drops what does not fit.
+        At the peer's end-of-file asyncio (sslproto._do_flush) fills one buffer, once, and drops what does not fit. Its
+        hint is what came in and is not deciphered yet; the rest of a record that an earlier buffer had no room for is
+        not in it.
         """
-        if sizehint > len(self._buffer):
-            self._buffer = memoryview(bytearray(sizehint))
+        if (held := sizehint + _RECORD) > len(self._buffer):
+            self._buffer = memoryview(bytearray(held))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

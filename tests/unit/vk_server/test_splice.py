@@ -6,9 +6,13 @@ import asyncio
 import gc
 import os
 import socket
+import ssl
 import struct
+from asyncio.sslproto import SSLProtocolState
 from typing import Any
 
+import pytest
+import trustme
 from aiohttp import web
 
 from tests.unit.vk_server.conftest import SPDY, Kubelet, eventually
@@ -67,6 +71,46 @@ async def test_a_provider_that_resets_is_still_read_to_the_end_while_the_caller_
         assert await asyncio.to_thread(drain, kubectl) == payload
         await task
     kubectl.close()
+
+
+@pytest.mark.parametrize(
+    "record", [1400, 3000, 5000, 7000, 9000, 10_000, 11_000, 12_000, 13_000, 14_000, 15_000, 16_384]
+)
+async def test_all_that_tls_holds_when_a_provider_ends_reaches_a_caller_that_is_slow(record: int) -> None:
+    """Also the rest of a record that the buffer had no room for when the caller was full."""
+    caller, kubectl = ends(receive=65536, send=16384)
+    kubectl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    payload = os.urandom(300_000)
+    authority = trustme.CA()
+    serving, calling = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    authority.configure_trust(calling)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sent = asyncio.create_task(asyncio.to_thread(_send_by_tls, listening, serving, payload, record))
+        provider, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, *listening.getsockname(), ssl=calling
+        )
+        provider.pause_reading()
+        inside = await adopt(caller)
+        counters = splice.Counters(inbound=lambda _: None, outbound=lambda _: None)
+        task = asyncio.create_task(
+            splice.run(inside, provider, tcp=inside, greeting=b"", early=b"", counters=counters, idle_timeout=60.0)
+        )
+        await sent
+        held: Any = provider
+        await eventually(lambda: held._ssl_protocol._state is SSLProtocolState.FLUSHING)
+        async with asyncio.timeout(20):
+            assert await asyncio.to_thread(drain, kubectl) == payload
+            await task
+    kubectl.close()
+
+
+def _send_by_tls(listening: socket.socket, serving: ssl.SSLContext, payload: bytes, record: int) -> None:
+    """In records of this size; then the end."""
+    accepted, _ = listening.accept()
+    with serving.wrap_socket(accepted, server_side=True) as connection:
+        for start in range(0, len(payload), record):
+            connection.sendall(payload[start : start + record])
 
 
 async def test_what_came_early_goes_first_also_if_the_provider_is_gone() -> None:
