@@ -252,7 +252,9 @@ def network(own: Kubectl) -> Iterator[None]:
     own.run("rollout", "status", "deployment/isthmus-manager", _MINUTES, timeout=130)
     yield
     own.run("delete", "networkpeering", "--all", timeout=60)
-    anywhere.run("delete", *everything, "--ignore-not-found", timeout=120)
+    # It is in use until the manager has seen the last peering go.
+    delete = ("delete", *everything, "--ignore-not-found")
+    eventually(lambda: anywhere.result(*delete, timeout=120).returncode == 0, what="the network module to go")
 
 
 @pytest.mark.timeout(500)
