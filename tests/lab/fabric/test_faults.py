@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,23 @@ def _kernel(agent: AgentProcess) -> str:
     return agent.place.run(["sh", "-c", "ip -o link; ip rule; nft -a list table inet isthmus | grep handle"])
 
 
-def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(world: World) -> None:
-    agents = [world.west.gateway_agent, world.west.node_agent]
+@contextmanager
+def _undisturbed(world: World, agents: Sequence[AgentProcess]) -> Iterator[None]:
+    """A flow goes on through the block, and after it kernels are as they were, with nothing put right."""
     kernel = [(agent, _kernel(agent)) for agent in agents]
     with world.stream(world.west) as stream:
+        yield
+        for agent, before in kernel:
+            state = agent.watch()
+            assert (state.applied.repairs, list(state.applied.problems)) == (0, [])
+            assert _kernel(agent) == before
+    assert not stream["error"]
+    assert stream["count"] > 10
+
+
+def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(world: World) -> None:
+    agents = [world.west.gateway_agent, world.west.node_agent]
+    with _undisturbed(world, agents):
         for agent in agents:
             agent.kill()
         assert world.connected()
@@ -55,19 +69,12 @@ def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(worl
             agent.ready()
             # It has its state from disk: the controller may be away.
             wait(lambda agent=agent: agent.watch().applied.generation, what="the kept state")  # type: ignore[misc]
-        for agent, before in kernel:
-            state = agent.watch()
-            assert (state.applied.repairs, list(state.applied.problems)) == (0, [])
-            assert _kernel(agent) == before
-    assert not stream["error"]
-    assert stream["count"] > 10
 
 
 def test_f34_a_controller_that_is_away_for_an_hour_is_not_missed(world: World) -> None:
     """Nor if the agents are started anew in its absence, and then live through the hour."""
     agents = [world.west.gateway_agent, world.west.node_agent]
-    kernel = [(agent, _kernel(agent)) for agent in agents]
-    with world.stream(world.west) as stream:
+    with _undisturbed(world, agents):
         for agent in agents:
             agent.kill()
             agent.start(leaps=True)
@@ -75,12 +82,6 @@ def test_f34_a_controller_that_is_away_for_an_hour_is_not_missed(world: World) -
             agent.ready()
             _live_through_an_hour(agent)
         world.await_connected()
-        for agent, before in kernel:
-            state = agent.watch()
-            assert (state.applied.repairs, list(state.applied.problems)) == (0, [])
-            assert _kernel(agent) == before
-    assert not stream["error"]
-    assert stream["count"] > 10
     for agent in agents:
         agent.kill()
         agent.start()
