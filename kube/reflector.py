@@ -122,9 +122,11 @@ class Reflector(Generic[T]):
     def healthy(self) -> bool:
         """The last watch opened, did not fail, and the server has been heard of within the inactivity period.
 
-        The moment between two watches, when the server's time for one is over, does not count as ill.
+        The moment between two watches, when the server's time for one is over, does not count as ill. Nor does the
+        silence of a watch that gets no bookmarks.
         """
-        return self._well and self.last_contact_age <= self._timing.inactivity
+        silent = self._resource.bookmarks and self.last_contact_age > self._timing.inactivity
+        return self._well and not silent
 
     @property
     def last_contact_age(self) -> float:
@@ -160,6 +162,8 @@ class Reflector(Generic[T]):
             return self._failed(end)
         if end is _End.RESYNC:
             self._forget("resync")
+        elif end is _End.CLOSED and not self._resource.bookmarks:
+            self._forget("no bookmarks")  # etcd keeps a position for five minutes only
         if end is _End.CLOSED and lived < self._timing.healthy:
             return self._retry.next()
         return 0.0

@@ -23,6 +23,9 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+    bookmarks: bool = True
+    """Whether its watches get bookmarks: those that API servers keep no watch cache of have none (kubeapiserver,
+    DefaultWatchCacheSizes), so that silence says nothing there and the position grows old."""
 
     @property
     def api_version(self) -> str:
@@ -63,7 +66,7 @@ NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS = Resource("", "v1", "secrets", "Secret")
-EVENTS = Resource("", "v1", "events", "Event")
+EVENTS = Resource("", "v1", "events", "Event", bookmarks=False)
 SERVICES = Resource("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")

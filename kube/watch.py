@@ -144,11 +144,15 @@ async def frames(
     """Undecoded events in the batches they arrive in; may be empty (the server is alive).
 
     With ``initial_events`` the server sends all objects first and then a bookmark with the annotation
-    ``k8s.io/initial-events-end`` (KEP-3157). ``duration`` shortens what the server is asked for.
+    ``k8s.io/initial-events-end`` (KEP-3157). ``duration`` shortens what the server is asked for; a watch that
+    gets no bookmarks may be silent for all of it.
     Yields an empty batch first, once the server has accepted.
     """
     what = f"WATCH {scope.path}"
-    params = [*scope.params, *_watch_params(resource_version, initial_events=initial_events, duration=duration)]
+    seconds = _duration(duration)
+    if not scope.resource.bookmarks:
+        inactivity += seconds
+    params = [*scope.params, *_watch_params(resource_version, initial_events=initial_events, seconds=seconds)]
     splitter = LineSplitter()
     async with client.open_watch(scope.resource, scope.path, params=params) as response:
         if response.status != 200:
@@ -168,10 +172,12 @@ async def frames(
         raise ProtocolError(f"{what}: ended in the middle of an event")
 
 
-def _watch_params(resource_version: str, *, initial_events: bool, duration: float | None) -> list[tuple[str, str]]:
+def _duration(wanted: float | None) -> int:
     seconds = int(between(_SHORTEST, _LONGEST))
-    if duration is not None:
-        seconds = max(1, min(seconds, int(duration)))
+    return seconds if wanted is None else max(1, min(seconds, int(wanted)))
+
+
+def _watch_params(resource_version: str, *, initial_events: bool, seconds: int) -> list[tuple[str, str]]:
     params = [("watch", "1"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", str(seconds))]
     if initial_events:
         # Without a resourceVersion this is a consistent read, "most recent".

@@ -5,7 +5,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,13 +78,7 @@ class Kubectl:
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Standard output as text; KubectlError if it failed."""
-        try:
-            done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
-        except subprocess.TimeoutExpired:
-            if arguments[0] != "delete":
-                raise
-            found = self.result("get", *arguments[1:3], "-o", "yaml").stdout.decode(errors="replace")
-            raise KubectlError(f"kubectl {' '.join(arguments)}: not within {timeout} s; it is\n{found}") from None
+        done = self.result(*arguments, stdin=None if stdin is None else stdin.encode(), timeout=timeout)
         if done.returncode != 0:
             found = self._conditions(arguments[-1]) if arguments[0] == "wait" else ""
             said = done.stderr.decode(errors="replace").strip()
@@ -106,6 +99,29 @@ class Kubectl:
             return created
         except RefusedError as error:
             raise KubectlError(f"create {manifest['kind']}: {error}") from None
+
+    def delete(self, *arguments: str, timeout: float = 60.0) -> None:
+        """Delete objects, by the words of `kubectl delete`, and wait until they are gone unless told otherwise.
+
+        kubectl itself waits for ever for one that another of the same name follows at once: it may look for the first
+        after the second is there, and then waits for that one's end.
+        """
+        try:
+            asked = reading.deletion(arguments)
+            api = reading.reader(self.kubeconfig)
+        except NotUnderstoodError:
+            self.run("delete", *arguments, timeout=timeout)
+            return
+        inside = replace(self, namespace=asked.namespace or self.namespace)
+        uids: dict[str, str] = {}
+        for name in asked.names:
+            try:
+                uids[name] = api.delete(asked.kind, name, namespace=inside.namespace, options=asked.options)
+            except RefusedError as error:
+                if not (asked.ignore_not_found and error.is_not_found):
+                    raise KubectlError(f"delete {asked.kind} {name}: {error}") from None
+        for name, uid in uids.items() if asked.wait else ():
+            inside.wait_gone(asked.kind, name, uid=uid, timeout=timeout)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """An object."""
@@ -134,7 +150,7 @@ class Kubectl:
         except NotUnderstoodError:
             return bool(self.run("get", kind, name, "--ignore-not-found", "-o", "name").strip())
         except RefusedError as error:
-            if error.status == HTTPStatus.NOT_FOUND and error.reason == "NotFound":
+            if error.is_not_found:
                 return False
             raise KubectlError(f"get {kind} {name}: {error}") from None
 
@@ -161,9 +177,20 @@ class Kubectl:
         eventually(probe, what=what or f"{kind} {name}", timeout=timeout)
         return found
 
-    def wait_gone(self, kind: str, name: str, *, timeout: float = 60.0) -> None:
-        """Until there is no such object."""
-        eventually(lambda: not self.exists(kind, name), what=f"{kind} {name} to be gone", timeout=timeout)
+    def wait_gone(self, kind: str, name: str, *, uid: str = "", timeout: float = 60.0) -> None:
+        """Until there is no such object, or not the one of this UID."""
+        last: dict[str, Any] = {}
+
+        def gone() -> bool:
+            if not self.exists(kind, name):
+                return True
+            last.update(self.get(kind, name))
+            return bool(uid) and last["metadata"]["uid"] != uid
+
+        try:
+            eventually(gone, what=f"{kind} {name} to be gone", timeout=timeout)
+        except AssertionError as error:
+            raise KubectlError(f"{error}; it is\n{json.dumps(last, indent=2)}") from None
 
     def _conditions(self, name: str) -> str:
         """What an object that was waited for says of itself, for the error."""

@@ -86,7 +86,7 @@ def test_each_example_applies_twice_and_goes(kubectl: Kubectl, file: Any) -> Non
             anywhere.run("apply", "--server-side", "-f", str(file))
         assert anywhere.run("diff", "--server-side", "-f", str(file)) == ""
     finally:
-        anywhere.run("delete", "--wait=false", "-f", str(file))
+        anywhere.delete("--wait=false", "-f", str(file))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_both_halves_of_a_network_peering_can_have_owners_of_their_own(kubectl: 
         assert found["local"] == {"podCIDRs": ["10.0.0.0/16"]}
         assert found["peer"] == {"podCIDRs": ["10.0.0.0/16"]}
     finally:
-        kubectl.run("delete", "networkpeering", "north")
+        kubectl.delete("networkpeering", "north")
 
 
 def test_what_may_not_change_says_so(kubectl: Kubectl, api: Api) -> None:
@@ -200,14 +200,14 @@ def test_what_may_not_change_says_so(kubectl: Kubectl, api: Api) -> None:
         with pytest.raises(StatusError, match="namespaceMapping cannot be changed"):
             dry(api, offloading(namespaceMapping="EnforceSameName"))
     finally:
-        kubectl.run("delete", "nso", "offloading")
+        kubectl.delete("nso", "offloading")
     kubectl.create(virtual_node())
     try:
         for change in ({"nodeName": "m"}, {"provider": "south"}, {"mode": "Managed"}):
             with pytest.raises(StatusError, match=f"{next(iter(change))} cannot be changed"):
                 dry(api, virtual_node(**change))
     finally:
-        kubectl.run("delete", "vn", "node-1")
+        kubectl.delete("vn", "node-1")
 
 
 def test_defaults_show_and_kubectl_explains(kubectl: Kubectl) -> None:
@@ -216,5 +216,5 @@ def test_defaults_show_and_kubectl_explains(kubectl: Kubectl) -> None:
         assert kubectl.get("nso", "offloading")["spec"]["podStrategy"] == "LocalAndRemote"
         assert "LocalAndRemote" in kubectl.run("get", "isthmus", "-A")
     finally:
-        kubectl.run("delete", "nso", "offloading")
+        kubectl.delete("nso", "offloading")
     assert "evicted here" in " ".join(kubectl.run("explain", "vn.spec.pendingTimeout").split())

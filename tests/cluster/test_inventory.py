@@ -31,8 +31,8 @@ def provider(lab: Lab) -> Iterator[Kubectl]:
         kubectl.wait_for("node", "gold", ready)
         yield kubectl
     finally:
-        kubectl.run("delete", "node", "gold")
-        kubectl.run("delete", "clusterrolebinding", "inventory")
+        kubectl.delete("node", "gold")
+        kubectl.delete("clusterrolebinding", "inventory")
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +68,5 @@ def test_the_selected_nodes_count_and_others_use_is_taken_off(
     remote = admin(lab.provider, f"{namespace}-{NODE}").get("pod", "ours")
     assert remote["spec"]["nodeSelector"] == {"pool": "gold"}
     assert provider.get("node", remote["spec"]["nodeName"])["metadata"]["labels"]["pool"] == "gold"
-    there.run("delete", "pod", "theirs")
+    there.delete("pod", "theirs")
     here.wait_for("node", NODE, lambda n: shown(n) == ("1k", "800"))

@@ -58,10 +58,10 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
     lab.consumer.client_kubeconfig(f"system:node:{NODE}", groups=["system:nodes"], path=config)
     yield Kubectl(root.binary, config, "a9")
     for name in (NODE, OTHER):
-        root.run("delete", "node", name, "--ignore-not-found")
-    root.run("delete", "namespace", "a9", "a9-elsewhere", "--wait=false")
+        root.delete("node", name, "--ignore-not-found")
+    root.delete("namespace", "a9", "a9-elsewhere", "--wait=false")
     for bound in ("isthmus-kinds-nodes", "isthmus-namespace-offloadings"):
-        root.run("delete", "clusterrolebinding", f"a9-{bound}")
+        root.delete("clusterrolebinding", f"a9-{bound}")
 
 
 def patch(what: str, name: str, body: Json, *more: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def own(tenant: Kubectl, admin: Kubectl) -> Iterator[str]:
     name = f"web-{CONSUMER_ID}"
     tenant.create(namespace(name, **{"offloading.isthmus.dev/consumer": CONSUMER_ID}))
     yield name
-    admin.run("delete", "namespace", name, "--wait=false")
+    admin.delete("namespace", name, "--wait=false")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a20_a_consumer_removes_no_namespace_but_its_own(tenant: Kubectl, admin:
         assert b"its own label" in tenant.result("delete", "namespace", f"foreign-{CONSUMER_ID}").stderr
         assert tenant.result("delete", "namespace", "kube-system").returncode != 0
     finally:
-        admin.run("delete", "namespace", f"foreign-{CONSUMER_ID}", "--wait=false")
+        admin.delete("namespace", f"foreign-{CONSUMER_ID}", "--wait=false")
 
 
 def test_a20_a_consumer_binds_its_role_to_itself_in_its_own_namespace_only(tenant: Kubectl, own: str) -> None:
@@ -131,7 +131,7 @@ def confined(lab: Lab, own: str, tenant: Kubectl, admin: Kubectl) -> Iterator[Ku
         made["metadata"]["name"] = f"confined-{role}"
         replace(admin, namespace=own).run("create", "-f", "-", stdin=json.dumps(made))
     yield replace(tenant, namespace=own)
-    admin.run("delete", "-k", str(stack.POLICIES / "consumers"), "--wait=false")
+    admin.delete("-k", str(stack.POLICIES / "consumers"), "--wait=false")
 
 
 @pytest.mark.parametrize(

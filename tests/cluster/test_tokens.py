@@ -169,7 +169,7 @@ async def test_tokens_are_made_renewed_and_removed_with_their_pod(world: World, 
         second = await world.renewed(pod, first)
         assert second["metadata"]["uid"] == first["metadata"]["uid"]
         assert world.accepted(second)
-        world.here.run("delete", "pod", "a", "--force", "--grace-period=0")
+        world.here.delete("pod", "a", "--force", "--grace-period=0")
         made.pod_gone(("", ""))
         made.pod_gone(pod.metadata.key)
         await world.until(lambda: world.secret(pod) is None, what="the tokens to go")
@@ -185,7 +185,7 @@ async def test_a_strangers_secret_of_that_name_is_neither_written_nor_removed(wo
     async with world.running() as made:
         with pytest.raises(TokenRefusedError, match="did not make"):
             await made.ensure(pod, SPECS, namespace=world.there.namespace)
-        world.here.run("delete", "pod", "a", "--force", "--grace-period=0")
+        world.here.delete("pod", "a", "--force", "--grace-period=0")
         made.pod_gone(pod.metadata.key)
         other = await world.pod("b")
         await made.ensure(other, SPECS, namespace=world.there.namespace)
@@ -203,7 +203,7 @@ async def test_a_restart_in_the_middle_renews_what_is_due_and_removes_what_nobod
     before, kept = world.secret(stays), world.secret(fresh)
     assert before is not None
     await world.age(stays)
-    world.here.run("delete", "pod", "goes", "--force", "--grace-period=0")
+    world.here.delete("pod", "goes", "--force", "--grace-period=0")
     async with world.running() as made:
         for pod in (stays, fresh):
             made.resume(pod, SPECS, namespace=world.there.namespace)
@@ -222,7 +222,7 @@ async def test_a_provider_that_is_away_in_the_middle_gets_them_when_it_is_back(w
         world.relay.freeze()
         before = world.secret(stays)
         assert before is not None
-        world.here.run("delete", "pod", "goes", "--force", "--grace-period=0")
+        world.here.delete("pod", "goes", "--force", "--grace-period=0")
         made.pod_gone(goes.metadata.key)
         with pytest.raises((KubeError, TimeoutError)):
             async with asyncio.timeout(2):

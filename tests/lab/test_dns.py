@@ -64,7 +64,7 @@ def dns(lab: Lab) -> Iterator[str]:
     isthmus_image.load(lab.provider)
     stack.elect(lab.provider, consumer_id=CONSUMER_ID)
     yield stack.answer_names(lab.provider, consumer_id=CONSUMER_ID)
-    admin(lab.provider, OWN).run("delete", "namespace", OWN, "--wait=false")
+    admin(lab.provider, OWN).delete("namespace", OWN, "--wait=false")
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,10 @@ def names(lab: Lab, dns: str) -> Iterator[Names]:
     yield Names(consumer, {mapping: admin(lab.provider, far) for mapping, (_, far) in pairs.items()})
     node.unit.check_alive()
     for kubectl in consumer.values():
-        kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
+        kubectl.delete("namespace", kubectl.namespace, "--wait=false")
     node.remove()
     for name in (decoy.namespace, *(far for _, far in pairs.values())):
-        there.run("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        there.delete("namespace", name, "--wait=false", "--ignore-not-found")
 
 
 MAPPINGS = ("DefaultName", "EnforceSameName", "SelectedName")

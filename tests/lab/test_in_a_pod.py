@@ -33,10 +33,10 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
         kubectl.run("create", "secret", "generic", NODE, f"--from-file={mine}", f"--from-file={theirs}")
         yield kubectl
     finally:
-        kubectl.run("delete", "-f", str(stack.manifest("virtual-kubelet")), timeout=120)
-        kubectl.run("delete", "node", NODE, "--ignore-not-found")
+        kubectl.delete("-f", str(stack.manifest("virtual-kubelet")), timeout=120)
+        kubectl.delete("node", NODE, "--ignore-not-found")
         remote = f"in-a-pod-{CONSUMER_ID}"  # it lingers, and would be taken for a Tenant's by other tests
-        admin(lab.provider, "default").run("delete", "namespace", remote, "--ignore-not-found", timeout=120)
+        admin(lab.provider, "default").delete("namespace", remote, "--ignore-not-found", timeout=120)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def web(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
         consumer.create(m.pod("web"))
         yield consumer
     finally:
-        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+        consumer.delete("namespace", consumer.namespace, timeout=120)
 
 
 def serving_pod(own: Kubectl, lab: Lab, *, other_than: str = "") -> str:
@@ -84,7 +84,7 @@ def test_a_virtual_kubelet_in_a_pod_serves_and_is_replaced_without_a_trace(
     provider = admin(lab.provider, f"{web.namespace}-{CONSUMER_ID}")
     before = provider.get("pod", "web")
 
-    own.run("delete", "pod", first)
+    own.delete("pod", first)
     second = serving_pod(own, lab, other_than=first)
     assert second != first
     eventually(lambda: says_started(web), what="logs through the new pod", timeout=60)

@@ -77,7 +77,7 @@ def shop(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
     try:
         yield consumer
     finally:
-        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+        consumer.delete("namespace", consumer.namespace, timeout=120)
 
 
 def on_node(kind: str, name: str, **fields: Any) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back
 
     first = remote.get("pod", name)["metadata"]["uid"]
     with nobody_home(own):
-        remote.run("delete", "pod", name, done, "--wait=false")
+        remote.delete("pod", name, done, "--wait=false")
         eventually(lambda: remote.get("pod", name)["metadata"]["uid"] != first, what="another pod", timeout=90)
         eventually(lambda: ready(remote.get("pod", name)), what="it to be ready", timeout=90)
         eventually(lambda: not remote.exists("pod", done), what="the Job's pod to go", timeout=90)
@@ -165,18 +165,18 @@ def test_from_two_bare_clusters_to_a_deployment_that_the_provider_keeps_and_back
 
     drained_ends_streams(own, shop, there, name)
 
-    shop.run("delete", "deployment,job", "--all", timeout=120)
-    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    shop.delete("deployment,job", "--all", timeout=120)
+    shop.delete("namespaceoffloading", "offloading", timeout=120)
     assert not there.exists("namespace", "rented")
-    own.run("delete", "virtualnode", "managed", timeout=180)
+    own.delete("virtualnode", "managed", timeout=180)
     assert not admin(lab.provider, f"isthmus-{CONSUMER_ID}").list("namespacemaps")
-    own.run("delete", "identity", "provider", timeout=60)
-    there.run("delete", "tenant", CONSUMER_ID, timeout=120)
+    own.delete("identity", "provider", timeout=60)
+    there.delete("tenant", CONSUMER_ID, timeout=120)
     # The key waits for an Identity of its name, unless somebody wants it gone.
     left = [one for one in own.list("secrets") if "provider" in one["metadata"]["name"]]
     assert [one["metadata"]["name"] for one in left] == ["identity-provider"]
     assert "authentication.isthmus.dev/kept-until" in left[0]["metadata"]["annotations"]
-    own.run("delete", "secret", "identity-provider")
+    own.delete("secret", "identity-provider")
     assert not there.exists("namespace", f"isthmus-{CONSUMER_ID}")
 
 
@@ -212,12 +212,12 @@ def test_by_an_invitation_and_a_slice_with_its_own_node_to_a_pod_and_back(
     assert admin(lab.provider, "rented").get("pod", name)["status"]["phase"] == "Running"
     assert "Usage" in shop.run("exec", name, "--", "/agnhost", "help")
 
-    own.run("delete", "slice", "managed", timeout=180)
+    own.delete("slice", "managed", timeout=180)
     assert not own.exists("virtualnode", "managed")
-    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    shop.delete("namespaceoffloading", "offloading", timeout=120)
     own.run("annotate", "identity", "provider", "authentication.isthmus.dev/force-removal=true")
-    own.run("delete", "identity", "provider", timeout=60)
-    there.run("delete", "tenant", CONSUMER_ID, timeout=120)
+    own.delete("identity", "provider", timeout=60)
+    there.delete("tenant", CONSUMER_ID, timeout=120)
     for gone in ("rented", f"isthmus-{CONSUMER_ID}"):
         assert not there.exists("namespace", gone)
     left = {one["metadata"]["name"] for one in own.list("secrets")}

@@ -71,7 +71,7 @@ def own(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]
         yield kubectl
     finally:
         uninstall(kubectl, MANIFESTS)
-        admin(lab.provider, "default").run("delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")
+        admin(lab.provider, "default").delete("namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def shop(own: Kubectl, lab: Lab) -> Iterator[Kubectl]:
     try:
         yield consumer
     finally:
-        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+        consumer.delete("namespace", consumer.namespace, timeout=120)
 
 
 def told(virtual: dict[str, Any], reason: str, part: str) -> bool:
@@ -135,7 +135,7 @@ def test_a_virtual_node_is_declared_used_changed_and_removed(own: Kubectl, shop:
     own.wait_for("virtualnode", "one", lambda vn: vn["status"]["allocatable"]["cpu"] == "3")
 
     shop.apply(budget(minAvailable=2))
-    own.run("delete", "virtualnode", "one", "--wait=false")
+    own.delete("virtualnode", "one", "--wait=false")
 
     def blocked(vn: dict[str, Any]) -> bool:
         drain = vn["status"]["drain"]
@@ -144,7 +144,7 @@ def test_a_virtual_node_is_declared_used_changed_and_removed(own: Kubectl, shop:
     own.wait_for("virtualnode", "one", blocked, timeout=60)
     assert own.get("node", "one")["spec"]["unschedulable"] is True
     assert len([p for p in shop.list("pods") if ready(p)]) == 2
-    shop.run("delete", "poddisruptionbudget", "web")
+    shop.delete("poddisruptionbudget", "web")
     own.wait_gone("virtualnode", "one", timeout=120)
     assert not own.exists("node", "one")
     assert not own.run("get", "deployment,secret,configmap", "--selector=app.kubernetes.io/instance=one", "-o", "name")
@@ -167,7 +167,7 @@ def test_a20_managers_and_virtual_kubelets_can_do_what_the_page_says_and_nothing
     compare_rights(shop, kubelet, rights.KUBELET, rights.CLUSTER, "offloaded namespaces")
     for elsewhere in (own, other):
         compare_rights(elsewhere, kubelet, rights.KUBELET, rights.CLUSTER)
-    own.run("delete", "virtualnode", "three", timeout=120)
+    own.delete("virtualnode", "three", timeout=120)
 
 
 def test_what_is_wrong_with_a_virtual_node_is_said(own: Kubectl) -> None:
@@ -181,7 +181,7 @@ def test_what_is_wrong_with_a_virtual_node_is_said(own: Kubectl) -> None:
     own.wait_for("virtualnode", "two", said)
     own.apply(virtual_node("two", labels={"node-role.kubernetes.io/master": ""}))
     own.wait_for("virtualnode", "two", lambda vn: any(c["reason"] == "InvalidSpec" for c in vn["status"]["conditions"]))
-    own.run("delete", "virtualnode", "two", timeout=60)
+    own.delete("virtualnode", "two", timeout=60)
 
 
 def test_one_manager_leads_and_another_takes_over(own: Kubectl) -> None:
@@ -190,7 +190,7 @@ def test_one_manager_leads_and_another_takes_over(own: Kubectl) -> None:
         return str(lease["spec"].get("holderIdentity", ""))
 
     first = eventually(holder, what="a leader")
-    own.run("delete", "pod", first, "--wait=false")
+    own.delete("pod", first, "--wait=false")
     eventually(lambda: holder() not in ("", first), what="another leader", timeout=40)
 
 
@@ -235,9 +235,9 @@ def test_an_application_that_knows_nothing_of_isthmus_runs_at_the_provider(
         reach = ("exec", pod, "--", "/agnhost", "connect", "--timeout=5s", f"{name}:80")
         eventually(lambda reach=reach: shop.result(*reach).returncode == 0, what=f"{name} to answer", timeout=60)  # type: ignore[misc]  # a default argument
 
-    shop.run("delete", "namespaceoffloading", "offloading", timeout=120)
+    shop.delete("namespaceoffloading", "offloading", timeout=120)
     assert not admin(lab.provider, "default").exists("namespace", there.namespace)
-    own.run("delete", "virtualnode", "left", "right", timeout=180)
+    own.delete("virtualnode", "left", "right", timeout=180)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def network(own: Kubectl) -> Iterator[None]:
     own.run("patch", "deployment", "isthmus-manager", "--type=json", "-p", json.dumps(add))
     own.run("rollout", "status", "deployment/isthmus-manager", _MINUTES, timeout=130)
     yield
-    own.run("delete", "networkpeering", "--all", timeout=60)
+    own.delete("networkpeering", "--all", timeout=60)
     # It is in use until the manager has seen the last peering go.
     delete = ("delete", *everything, "--ignore-not-found")
     eventually(lambda: anywhere.result(*delete, timeout=120).returncode == 0, what="the network module to go")
@@ -277,4 +277,4 @@ def test_a_node_tells_of_the_network_to_its_provider_by_a_probe_in_its_virtual_k
     (pod,) = own.list("pods", "--selector=app.kubernetes.io/instance=four")
     assert ready(pod)
     assert sum(one["restartCount"] for one in pod["status"]["containerStatuses"]) == 0
-    own.run("delete", "virtualnode", "four", timeout=180)
+    own.delete("virtualnode", "four", timeout=180)

@@ -50,8 +50,8 @@ def disks(lab: Lab) -> Iterator[Kubectl]:
     try:
         yield kubectl
     finally:
-        kubectl.run("delete", "pv", *(f"disk-{number}" for number in range(_SIZES)), "--wait=false")
-        kubectl.run("delete", "storageclass", "disk")
+        kubectl.delete("pv", *(f"disk-{number}" for number in range(_SIZES)), "--wait=false")
+        kubectl.delete("storageclass", "disk")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def node(own: Kubectl, disks: Kubectl) -> Iterator[Kubectl]:
     own.apply(virtual_node(NODE, classes={"storage": [{"consumer": CLASS, "provider": "disk"}]}))
     own.run("wait", "--for=condition=Ready", "--timeout=120s", f"virtualnode/{NODE}", timeout=130)
     yield own
-    own.run("delete", "virtualnode", NODE, timeout=180)
+    own.delete("virtualnode", NODE, timeout=180)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def shop(node: Kubectl, lab: Lab) -> Iterator[Kubectl]:
     try:
         yield consumer
     finally:
-        consumer.run("delete", "namespace", consumer.namespace, timeout=120)
+        consumer.delete("namespace", consumer.namespace, timeout=120)
 
 
 def writer(name: str, script: str, *, claim: str = "", **volume: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_a_stateful_pod_returns_to_its_data_and_the_claim_ends_it(shop: Kubectl,
     shop.apply(stateful)
     first = shop.wait_for("pod", "db-0", ready, timeout=90)
     eventually(lambda: len(shop.run("exec", "db-0", "--", "cat", "/data/log").splitlines()) == 1, what="a line")
-    shop.run("delete", "pod", "db-0")
+    shop.delete("pod", "db-0")
     eventually(lambda: shop.get("pod", "db-0")["metadata"]["uid"] != first["metadata"]["uid"], what="another pod")
     shop.wait_for("pod", "db-0", ready, timeout=90)
     eventually(lambda: len(shop.run("exec", "db-0", "--", "cat", "/data/log").splitlines()) == 2, what="two lines")
@@ -111,10 +111,10 @@ def test_a_stateful_pod_returns_to_its_data_and_the_claim_ends_it(shop: Kubectl,
     bound = shop.get("persistentvolumeclaim", "data-db-0")["spec"]["volumeName"]
     remote = admin_of(disks, shop)
     assert remote.get("persistentvolumeclaim", "data-db-0")["spec"]["storageClassName"] == "disk"
-    shop.run("delete", "statefulset", "db")
+    shop.delete("statefulset", "db")
     shop.wait_gone("pod", "db-0")
     assert remote.exists("persistentvolumeclaim", "data-db-0"), "data outlives pods"
-    shop.run("delete", "persistentvolumeclaim", "data-db-0")
+    shop.delete("persistentvolumeclaim", "data-db-0")
     shop.wait_gone("persistentvolume", bound)
     remote.wait_gone("persistentvolumeclaim", "data-db-0")
 
@@ -130,7 +130,7 @@ def test_an_ephemeral_volume_goes_with_its_pod(shop: Kubectl, disks: Kubectl) ->
     shop.create(writer("brief", "echo here > /data/file", ephemeral={"volumeClaimTemplate": {"spec": spec}}))
     shop.wait_for("pod", "brief", ready, timeout=90)
     assert shop.run("exec", "brief", "--", "cat", "/data/file") == "here\n"
-    shop.run("delete", "pod", "brief")
+    shop.delete("pod", "brief")
     admin_of(disks, shop).wait_gone("persistentvolumeclaim", "brief-data")
 
 
@@ -152,5 +152,5 @@ def test_what_cannot_cross_is_said(shop: Kubectl) -> None:
 
         shop.wait_for("pod", "bound", said)
     finally:
-        shop.run("delete", "pod", "--all")
-        shop.run("delete", "persistentvolume", "here", "--wait=false")
+        shop.delete("pod", "--all")
+        shop.delete("persistentvolume", "here", "--wait=false")

@@ -10,7 +10,7 @@ _LONG = 180.0
 def uninstall(kubectl: Kubectl, manifests: str) -> None:
     """First the VirtualNodes, so that all their pods end in order, then isthmus with all that is left."""
     if kubectl.exists("crd", _KIND):
-        kubectl.run("delete", "virtualnodes", "--all", timeout=_LONG)
+        kubectl.delete("virtualnodes", "--all", timeout=_LONG)
     delete_until_allowed(kubectl, manifests)
 
 

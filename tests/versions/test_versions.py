@@ -30,7 +30,7 @@ def test_offload_and_status(consumer: Kubectl) -> None:
     consumer.create(m.pod("brief", m.shell("main", "exit 3"), restartPolicy="Never"))
     found = consumer.wait_for("pod", "brief", phase("Failed"))
     assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
-    consumer.run("delete", "pod", "brief", "--timeout=30s")
+    consumer.delete("pod", "brief", "--timeout=30s")
 
 
 def test_node_is_ready_and_reports_the_providers_version(vnode: stack.VirtualNode, consumer: Kubectl) -> None:

@@ -184,7 +184,7 @@ def peering(lab: Lab, lender: Unit, borrower: Unit, tmp_path: Path) -> Iterator[
     yield made
     for unit in (lender, borrower):
         unit.check_alive()
-    consumer.run("delete", "slice", "--all", "--timeout=60s", timeout=90)
-    consumer.run("delete", "identity", "--all", "--timeout=60s", timeout=90)
+    consumer.delete("slice", "--all", "--timeout=60s", timeout=90)
+    consumer.delete("identity", "--all", "--timeout=60s", timeout=90)
     for side in (provider, consumer):
-        side.run("delete", "tenant", "--all", "--timeout=90s", timeout=120)
+        side.delete("tenant", "--all", "--timeout=90s", timeout=120)

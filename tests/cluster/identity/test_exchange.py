@@ -74,7 +74,7 @@ def test_a_kubeconfig_that_somebody_else_renews_is_declared(peering: Peering) ->
     found = peering.consumer.wait_for("identity", name, lambda it: condition(it)["reason"] == "Given", timeout=LONG)
     assert found["status"]["kubeconfigSecret"] == name
     assert "tenant" not in found["status"]
-    peering.consumer.run("delete", "secret", name)
+    peering.consumer.delete("secret", name)
     peering.consumer.run("annotate", "identity", name, "looked-at=now")
     found = peering.consumer.wait_for("identity", name, lambda it: condition(it)["status"] == "False", timeout=LONG)
     assert "is not there" in condition(found)["message"]

@@ -35,10 +35,10 @@ def test_what_has_to_end_tenants_and_identities_is_held_until_they_are_gone(peer
         if there.exists(*what):
             refused(there, *what, says="Tenants are left")
     refused(here, "clusterrole", "isthmus-peers", says="Identities or ResourceSlices are left")
-    here.run("delete", "identity", peering.name, timeout=LONG)
+    here.delete("identity", peering.name, timeout=LONG)
     assert not here.exists(BINDING, PEERS)
     allowed(here, "clusterrole", "isthmus-peers")
-    there.run("delete", "tenant", "shop", timeout=LONG)
+    there.delete("tenant", "shop", timeout=LONG)
     assert not there.exists(BINDING, TENANTS)
     allowed(there, "clusterrole", "isthmus-tenants")
 
@@ -54,9 +54,9 @@ def test_a_tenant_that_went_while_nobody_looked_holds_nothing(peering: Peering, 
     peering.answer(peering.ask())
     assert there.exists(BINDING, TENANTS)
     lender_away.stop()
-    there.run("delete", "tenant", "shop", "--wait=false")
+    there.delete("tenant", "shop", "--wait=false")
     there.run("patch", "tenant", "shop", "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
     there.wait_gone("tenant", "shop")
     lender_away.start()
     there.wait_gone(BINDING, TENANTS, timeout=LONG)
-    there.run("delete", "namespace", "isthmus-shop", timeout=LONG)  # what nobody was left to remove
+    there.delete("namespace", "isthmus-shop", timeout=LONG)  # what nobody was left to remove

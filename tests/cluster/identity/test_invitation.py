@@ -104,7 +104,7 @@ def test_a37_an_invitation_is_over_with_its_time(peering: Peering) -> None:
         "identity", peering.name, lambda it: condition(it)["reason"] == "InvitationVoid", timeout=LONG
     )
     assert "ask the provider for another" in condition(found)["message"]
-    peering.consumer.run("delete", "secret", name)
+    peering.consumer.delete("secret", name)
     assert "request" not in peering.provider.get("tenant", "shop")["spec"]
 
 

@@ -46,7 +46,7 @@ def test_a37_a_drained_or_removed_tenants_credentials_never_live_again(peering: 
     drained = peering.credential("drained")
     eventually(lambda: drained.run("get", "namespacemaps") is not None, what="rights", timeout=LONG)
     assert dead(before)
-    peering.provider.run("delete", "tenant", "shop", "--timeout=90s", timeout=120)
+    peering.provider.delete("tenant", "shop", "--timeout=90s", timeout=120)
     assert dead(drained)
     assert not peering.provider.exists("namespace", "isthmus-shop")
     peering.answer(tenant)  # the very same file
@@ -63,7 +63,7 @@ def test_a_lost_key_is_replaced_by_one_apply_and_the_old_one_is_void(peering: Pe
     old = peering.ask()
     first = peering.enter(peering.answer(old))["status"]
     stolen = peering.credential("stolen")
-    peering.consumer.run("delete", "secret", f"identity-{peering.name}")
+    peering.consumer.delete("secret", f"identity-{peering.name}")
     found = peering.consumer.wait_for(
         "identity", peering.name, lambda it: it["status"]["key"] != first["key"], what="a new key", timeout=LONG
     )
@@ -93,7 +93,7 @@ def test_tokens_where_there_is_no_signer(peering: Peering) -> None:
     assert who["username"].startswith("system:serviceaccount:isthmus-shop:tenant-")
     eventually(lambda: credential.run("get", "namespacemaps") is not None, what="rights", timeout=LONG)
     there = replace(peering.provider, namespace="isthmus-shop")
-    there.run("delete", "serviceaccount", who["username"].rpartition(":")[2])
+    there.delete("serviceaccount", who["username"].rpartition(":")[2])
     eventually(lambda: dead(credential), what="the token to be void", timeout=60)
 
     def another() -> bool:
@@ -180,4 +180,4 @@ def test_a39_a_given_kubeconfig_must_be_safe(peering: Peering) -> None:
     peering.consumer.apply(identity(name, method="Kubeconfig", secret={"name": name}))
     found = peering.consumer.wait_for("identity", name, lambda it: condition(it)["status"] == "False", timeout=LONG)
     assert "insecure-skip-tls-verify is refused" in condition(found)["message"]
-    peering.consumer.run("delete", "secret", name)
+    peering.consumer.delete("secret", name)

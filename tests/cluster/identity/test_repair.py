@@ -45,13 +45,13 @@ def test_an_identity_whose_provider_is_gone_for_ever_is_removed(peering: Peering
     peering.consumer.wait_for(
         "identity", peering.name, lambda it: condition(it)["reason"] == "Unreachable", timeout=LONG
     )
-    peering.consumer.run("delete", "slice", "left", "--wait=false")
+    peering.consumer.delete("slice", "left", "--wait=false")
     peering.consumer.wait_for(
         "slice", "left", lambda it: "force-removal=true" in json.dumps(it["status"]["conditions"]), timeout=LONG
     )
     peering.consumer.run("annotate", "slice", "left", FORCE)
     peering.consumer.wait_gone("slice", "left", timeout=LONG)
-    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    peering.consumer.delete("identity", peering.name, timeout=LONG)
     assert not peering.consumer.exists("secret", f"provider-{peering.name}")
 
 
@@ -63,7 +63,7 @@ def test_an_identity_that_is_deleted_and_applied_again_is_let_in_as_before(peeri
     """Nobody at the provider has to do anything: the key waits for an Identity of its name."""
     answer = peering.answer(peering.ask())
     first = peering.enter(answer)
-    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    peering.consumer.delete("identity", peering.name, timeout=LONG)
     assert not peering.consumer.exists("secret", f"provider-{peering.name}")
     assert KEPT_UNTIL in _key(peering)["metadata"]["annotations"]
     second = peering.enter(answer)
@@ -75,12 +75,12 @@ def test_an_identity_that_is_deleted_and_applied_again_is_let_in_as_before(peeri
 
 def test_the_key_of_a_deleted_identity_goes_when_its_time_is_over(peering: Peering) -> None:
     peering.enter(peering.answer(peering.ask()))
-    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
+    peering.consumer.delete("identity", peering.name, timeout=LONG)
     over = f"{KEPT_UNTIL}=2020-01-01T00:00:00Z"
     peering.consumer.run("annotate", "--overwrite", "secret", f"identity-{peering.name}", over)
     peering.consumer.create(identity("another"))
     peering.consumer.run("annotate", "identity", "another", FORCE)
-    peering.consumer.run("delete", "identity", "another", timeout=LONG)  # which has the manager look
+    peering.consumer.delete("identity", "another", timeout=LONG)  # which has the manager look
     peering.consumer.wait_gone("secret", f"identity-{peering.name}", timeout=LONG)
     assert not peering.consumer.exists("secret", "identity-another"), "by the annotation it goes at once"
 
@@ -90,8 +90,8 @@ def test_an_identity_whose_key_is_lost_comes_back_with_one_apply_at_the_provider
     answer = peering.answer(peering.ask())
     first = peering.enter(answer)["status"]["user"]
     old = peering.credential("old")
-    peering.consumer.run("delete", "identity", peering.name, timeout=LONG)
-    peering.consumer.run("delete", "secret", f"identity-{peering.name}")
+    peering.consumer.delete("identity", peering.name, timeout=LONG)
+    peering.consumer.delete("secret", f"identity-{peering.name}")
     peering.consumer.run("apply", "-f", "-", stdin=answer)
     found = peering.consumer.wait_for(
         "identity", peering.name, lambda it: condition(it)["reason"] == "KeyMismatch", timeout=LONG

@@ -76,7 +76,7 @@ def test_a_slice_is_granted_from_what_is_left_makes_its_node_and_gives_it_back(p
     peering.consumer.apply(resource_slice("none", peering))
     assert "cpu: 0 of 4" in condition(until(peering, "none", "Insufficient"), "Granted")["message"]
 
-    peering.consumer.run("delete", "slice", "large", timeout=LONG)
+    peering.consumer.delete("slice", "large", timeout=LONG)
     assert not peering.consumer.exists("virtualnode", "large")
     there = replace(peering.provider, namespace="isthmus-shop")
     assert not there.exists("slice", "large")
@@ -129,7 +129,7 @@ def example(lab: Lab, folder: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-        admin.run("delete", "-f", str(EXAMPLE / "rbac.yaml"))
+        admin.delete("-f", str(EXAMPLE / "rbac.yaml"))
 
 
 def test_a_controller_of_the_providers_own_decides_about_its_class(lab: Lab, peering: Peering, tmp_path: Path) -> None:

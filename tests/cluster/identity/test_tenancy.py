@@ -69,7 +69,7 @@ def test_a26_pods_that_are_asked_for_at_once_do_not_exceed_the_quota_and_go_with
     assert "cpu: the pod wants 1, 3 of 3 are in use" in refused["status"]["message"]
     admin = replace(peering.provider, namespace=own.namespace)
     assert len(admin.list("pods")) == 3
-    peering.provider.run("delete", "tenant", "shop", "--timeout=100s", timeout=120)
+    peering.provider.delete("tenant", "shop", "--timeout=100s", timeout=120)
     assert not peering.provider.exists("namespace", own.namespace)
 
 

@@ -203,6 +203,6 @@ def mapped(credentials: dict[str, Kubectl], consumer_id: str, *, prefix: str = "
     made = Tenant(replace(own, namespace=name), replace(admin, namespace=name), consumer_id, origin)
     made.admin.wait_for("serviceaccount", "default")
     yield made
-    made.admin.run("delete", "shadowpods", "--all", "--wait=false")
+    made.admin.delete("shadowpods", "--all", "--wait=false")
     admin_desk = replace(admin, namespace=f"isthmus-{consumer_id}")
-    admin_desk.run("delete", "namespacemap", origin, "--wait=false", "--ignore-not-found")
+    admin_desk.delete("namespacemap", origin, "--wait=false", "--ignore-not-found")

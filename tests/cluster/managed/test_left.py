@@ -33,7 +33,7 @@ def own(lab: Lab, tmp_path: Path) -> Iterator[Kubectl]:
     file = lab.provider.client_kubeconfig(stack.provider_user(OTHER_ID), path=tmp_path / "kubeconfig")
     kubectl.run("create", "secret", "generic", "provider", f"--from-file=kubeconfig={file}")
     yield kubectl
-    kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
+    kubectl.delete("namespace", kubectl.namespace, "--wait=false")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_f31_shadow_pods_of_a_virtual_node_that_is_no_more_are_told_of(
     assert told.startswith("1 pods at the provider are of virtual nodes that are no more (forced-away): ")
     assert f"{neighbour.namespace}/lost;" in told
     assert neighbour.admin.exists("pod", "lost"), "nobody deletes it"
-    neighbour.kubectl.run("delete", "shadowpod", "lost", "--timeout=60s", timeout=LONG)
+    neighbour.kubectl.delete("shadowpod", "lost", "--timeout=60s", timeout=LONG)
     await orphans(VIRTUAL)
     assert await orphans(VIRTUAL) == ""
     assert neighbour.admin.exists("pod", "kept")

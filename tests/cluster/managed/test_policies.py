@@ -97,7 +97,7 @@ def said(neighbour: Tenant) -> Iterator[Kubectl]:
     """Where the provider's administrator says what is whose."""
     desk = replace(neighbour.admin, namespace="isthmus")
     yield desk
-    desk.run("delete", "configmap", "isthmus-peer-networks", "isthmus-ingress-hosts", "--ignore-not-found")
+    desk.delete("configmap", "isthmus-peer-networks", "isthmus-ingress-hosts", "--ignore-not-found")
 
 
 def test_a23_endpoints_are_within_the_consumers_networks_where_those_are_known(

@@ -36,7 +36,7 @@ def test_a_shadow_pod_becomes_a_pod_and_goes_with_it(tenant: Tenant) -> None:
     assert labels[CONSUMER] == tenant.consumer_id
     assert pod["metadata"]["ownerReferences"][0]["uid"] == asked["metadata"]["uid"]
     assert pod["spec"]["automountServiceAccountToken"] is False
-    tenant.kubectl.run("delete", "shadowpod", "web", timeout=LONG)
+    tenant.kubectl.delete("shadowpod", "web", timeout=LONG)
     assert not tenant.admin.exists("pod", "web")
 
 
@@ -102,7 +102,7 @@ def test_a21_what_a_pod_may_not_ask_for_is_refused_with_a_reason(tenant: Tenant)
         found = tenant.until(name, reason="Forbidden")
         assert said in accepted(found)["message"]
         assert not tenant.admin.exists("pod", name)
-    tenant.kubectl.run("delete", "shadowpods", "--all", timeout=LONG)
+    tenant.kubectl.delete("shadowpods", "--all", timeout=LONG)
 
 
 def test_what_the_api_server_refuses_comes_back_as_reason(tenant: Tenant) -> None:
@@ -119,7 +119,7 @@ def test_what_the_api_server_refuses_comes_back_as_reason(tenant: Tenant) -> Non
     quota.wait_for("quota", "few", lambda it: it["status"]["hard"]["pods"] == "0")
     tenant.shadow("many")
     assert "exceeded quota" in tenant.until("many", reason="QuotaExceeded")["status"]["message"]
-    quota.run("delete", "quota", "few")
+    quota.delete("quota", "few")
     tenant.until("many", phase="Running")
 
 
@@ -132,7 +132,7 @@ def test_a_pod_of_that_name_that_is_not_ours_stays(tenant: Tenant) -> None:
     tenant.admin.run("run", "mine", "--image=none:1")
     tenant.shadow("mine")
     tenant.until("mine", reason="NameTaken")
-    tenant.kubectl.run("delete", "shadowpod", "mine", timeout=LONG)
+    tenant.kubectl.delete("shadowpod", "mine", timeout=LONG)
     assert "ownerReferences" not in tenant.admin.get("pod", "mine")["metadata"]
 
 
@@ -142,7 +142,7 @@ def test_a_pod_of_that_name_that_is_not_ours_stays(tenant: Tenant) -> None:
 def test_a_pod_that_vanishes_is_made_again(tenant: Tenant) -> None:
     tenant.shadow("web")
     first = tenant.until("web", phase="Running")["status"]["podUID"]
-    tenant.admin.run("delete", "pod", "web", "--grace-period=1", "--wait=false")
+    tenant.admin.delete("pod", "web", "--grace-period=1", "--wait=false")
     found = tenant.kubectl.wait_for(
         "shadowpod",
         "web",
@@ -158,7 +158,7 @@ def test_f24_a_pod_that_vanishes_while_the_manager_is_away_is_made_again(tenant:
     first = tenant.until("web", phase="Running")["status"]["podUID"]
     manager.kill()
     try:
-        tenant.admin.run("delete", "pod", "web", "--grace-period=0", "--force", "--wait=false")
+        tenant.admin.delete("pod", "web", "--grace-period=0", "--force", "--wait=false")
     finally:
         manager.start()
     tenant.kubectl.wait_for(
@@ -174,7 +174,7 @@ def test_a_completed_pod_is_never_run_again(tenant: Tenant) -> None:
     uid = tenant.admin.wait_for("pod", "job", lambda it: it["spec"].get("nodeName"), timeout=LONG)["metadata"]["uid"]
     tenant.set_status("job", "Succeeded")
     assert tenant.until("job", phase="Succeeded")["status"]["podUID"] == uid
-    tenant.admin.run("delete", "pod", "job", timeout=LONG)
+    tenant.admin.delete("pod", "job", timeout=LONG)
     tenant.shadow("after")  # a sign that the manager has looked since
     tenant.until("after", phase="Running")
     assert not tenant.admin.exists("pod", "job")
@@ -189,7 +189,7 @@ def test_a_pod_that_completes_and_is_deleted_while_the_manager_is_away_is_not_ru
     manager.kill()
     try:
         tenant.set_status("job", "Succeeded")
-        tenant.admin.run("delete", "pod", "job", "--wait=false")
+        tenant.admin.delete("pod", "job", "--wait=false")
         assert tenant.admin.exists("pod", "job")  # our finalizer holds it until its end is recorded
     finally:
         manager.start()
@@ -203,7 +203,7 @@ def test_a_pod_that_completes_and_is_deleted_while_the_manager_is_away_is_not_ru
 def test_a_pod_that_must_not_run_twice_is_lost_when_it_is_deleted(tenant: Tenant) -> None:
     tenant.shadow("once", restartPolicy="Never")
     tenant.until("once", phase="Running")
-    tenant.admin.run("delete", "pod", "once", "--grace-period=0", "--force", "--wait=false")
+    tenant.admin.delete("pod", "once", "--grace-period=0", "--force", "--wait=false")
     tenant.until("once", phase="Failed", reason="RemotePodLost")
     eventually(lambda: not tenant.admin.exists("pod", "once"), what="the pod to go", timeout=LONG)
 
@@ -213,7 +213,7 @@ def test_a_shadow_pod_that_goes_while_the_manager_is_away_takes_its_pod_along(te
     tenant.until("web", phase="Running")
     manager.kill()
     try:
-        tenant.kubectl.run("delete", "shadowpod", "web", "--wait=false")
+        tenant.kubectl.delete("shadowpod", "web", "--wait=false")
         assert tenant.admin.exists("pod", "web")
     finally:
         manager.start()
@@ -300,7 +300,7 @@ def test_a_foreign_namespace_is_never_taken_over(tenant: Tenant, desk: Kubectl, 
     for name, spec, reason in cases:
         desk.create(namespace_map(name, **spec))
         desk.wait_for("namespacemap", name, not_ready(reason), timeout=LONG)
-        desk.run("delete", "namespacemap", name, timeout=LONG)
+        desk.delete("namespacemap", name, timeout=LONG)
     neighbour.shadow("there")
     neighbour.until("there", phase="Running")
     assert not tenant.admin.exists("namespace", "isthmus-victim")
@@ -309,17 +309,17 @@ def test_a_foreign_namespace_is_never_taken_over(tenant: Tenant, desk: Kubectl, 
 def test_a_namespace_goes_with_its_map_but_not_under_running_pods(tenant: Tenant, desk: Kubectl) -> None:
     tenant.shadow("web")
     tenant.until("web", phase="Running")
-    desk.run("delete", "namespacemap", tenant.origin, "--wait=false")
+    desk.delete("namespacemap", tenant.origin, "--wait=false")
     desk.wait_for("namespacemap", tenant.origin, not_ready("InUse"), timeout=LONG)
     assert tenant.kubectl.get("pod", "web")["status"]["phase"] == "Running"
-    tenant.kubectl.run("delete", "shadowpod", "web", timeout=LONG)
+    tenant.kubectl.delete("shadowpod", "web", timeout=LONG)
     desk.wait_gone("namespacemap", tenant.origin)
     assert not tenant.admin.exists("namespace", tenant.namespace)
 
 
 def test_rights_that_were_taken_or_widened_are_put_back(tenant: Tenant, manager: Unit) -> None:
     role = "isthmus-managed-consumer"
-    tenant.admin.run("delete", "rolebinding", role)
+    tenant.admin.delete("rolebinding", role)
     tenant.admin.run("create", "rolebinding", role, "--clusterrole=view", "--user=somebody")
     manager.restart()
     tenant.admin.wait_for("rolebinding", role, lambda it: it["roleRef"]["name"] == role, timeout=LONG)

@@ -80,7 +80,7 @@ def shop(lab: Lab, node: stack.VirtualNode) -> Iterator[Shop]:
     here.wait_for("serviceaccount", "default", timeout=LONG)
     there = admin(lab.provider, f"{here.namespace}-{SHOP_ID}")
     yield Shop(here, there, node)
-    here.run("delete", "namespace", here.namespace, timeout=LONG)
+    here.delete("namespace", here.namespace, timeout=LONG)
     eventually(lambda: not there.exists("namespace", there.namespace), what="the provider's namespace", timeout=LONG)
     desk = replace(there, namespace=f"isthmus-{SHOP_ID}")
     eventually(lambda: not desk.list("namespacemaps"), what="its NamespaceMap to go", timeout=LONG)
@@ -96,7 +96,7 @@ def test_a_pod_runs_by_way_of_a_shadow_pod_and_ends_with_its_grace(shop: Shop, l
     assert remote["metadata"]["labels"]["app"] == "web"
     assert shop.there.get("configmap", "settings")["data"] == {"a": "b"}
     assert pod["status"]["containerStatuses"][0]["ready"]
-    shop.here.run("delete", "pod", "web", "--grace-period=7", "--wait=false")
+    shop.here.delete("pod", "web", "--grace-period=7", "--wait=false")
     shop.here.wait_gone("pod", "web", timeout=LONG)
     assert not shop.there.exists("pod", "web")
     assert not shop.there.exists("shadowpod", "web")
@@ -119,7 +119,7 @@ def test_a21_the_providers_refusal_is_on_the_consumers_pod(shop: Shop) -> None:
     )
     assert any("privileged" in event["message"] for event in found)
     assert not shop.there.exists("pod", "root")
-    shop.here.run("delete", "pod", "root", timeout=LONG)
+    shop.here.delete("pod", "root", timeout=LONG)
     assert not shop.there.exists("shadowpod", "root")
 
 
@@ -128,10 +128,10 @@ def test_a_pod_that_was_refused_runs_once_the_reason_is_gone(shop: Shop) -> None
     shop.there.wait_for("quota", "none", lambda it: it["status"]["hard"]["pods"] == "0")
     shop.pod("late")
     shop.here.wait_for("pod", "late", lambda it: "QuotaExceeded" in it["status"]["message"], timeout=LONG)
-    shop.there.run("delete", "quota", "none")
+    shop.there.delete("quota", "none")
     pod = shop.here.wait_for("pod", "late", lambda it: it["status"]["phase"] == "Running", timeout=LONG)
     assert not pod["status"].get("reason")
-    shop.here.run("delete", "pod", "late", timeout=LONG)
+    shop.here.delete("pod", "late", timeout=LONG)
 
 
 def test_changes_reach_the_providers_pod(shop: Shop) -> None:
@@ -154,7 +154,7 @@ def test_changes_reach_the_providers_pod(shop: Shop) -> None:
         )
 
     shop.there.wait_for("pod", "changed", passed_on, timeout=LONG)
-    shop.here.run("delete", "pod", "changed", timeout=LONG)
+    shop.here.delete("pod", "changed", timeout=LONG)
 
 
 def test_a_change_that_the_provider_refuses_is_told(shop: Shop) -> None:
@@ -173,7 +173,7 @@ def test_a_change_that_the_provider_refuses_is_told(shop: Shop) -> None:
 
     eventually(told, what="an event", timeout=LONG)
     assert shop.here.get("pod", "kept")["status"]["phase"] == "Running"
-    shop.here.run("delete", "pod", "kept", timeout=LONG)
+    shop.here.delete("pod", "kept", timeout=LONG)
 
 
 # -- the provider's pods vanish
@@ -186,7 +186,7 @@ def test_f24_a_pod_that_is_deleted_while_the_consumer_is_away_is_made_again_by_t
     uid, first = pod["metadata"]["uid"], shop.remote_uid("web")
     shop.node.unit.kill()
     try:
-        shop.there.run("delete", "pod", "web", "--wait=false")
+        shop.there.delete("pod", "web", "--wait=false")
         eventually(lambda: shop.remote_uid("web") != first, what="another pod", timeout=LONG)
         shop.set_status("web", "Running")
     finally:
@@ -199,7 +199,7 @@ def test_f24_a_pod_that_is_deleted_while_the_consumer_is_away_is_made_again_by_t
 
     pod = shop.here.wait_for("pod", "web", goes_on, timeout=LONG)
     assert pod["metadata"]["uid"] == uid
-    shop.here.run("delete", "pod", "web", timeout=LONG)
+    shop.here.delete("pod", "web", timeout=LONG)
 
 
 def test_a_pod_that_completes_while_the_consumer_is_away_is_not_run_again(shop: Shop) -> None:
@@ -210,14 +210,14 @@ def test_a_pod_that_completes_while_the_consumer_is_away_is_not_run_again(shop: 
     try:
         shop.set_status("job", "Succeeded")
         shop.there.wait_for("shadowpod", "job", lambda it: it["status"]["phase"] == "Succeeded", timeout=LONG)
-        shop.there.run("delete", "pod", "job", timeout=LONG)
+        shop.there.delete("pod", "job", timeout=LONG)
     finally:
         shop.node.unit.start()
     pod = shop.here.wait_for("pod", "job", lambda it: it["status"]["phase"] == "Succeeded", timeout=LONG)
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
     shop.running("after")
     assert not shop.there.exists("pod", "job")
-    shop.here.run("delete", "pod", "job", "after", timeout=LONG)
+    shop.here.delete("pod", "job", "after", timeout=LONG)
 
 
 def test_a_pod_that_fails_and_goes_at_once_keeps_its_exit_code(shop: Shop) -> None:
@@ -225,28 +225,28 @@ def test_a_pod_that_fails_and_goes_at_once_keeps_its_exit_code(shop: Shop) -> No
     shop.set_status("fails", "Running")
     shop.here.wait_for("pod", "fails", lambda it: it["status"]["phase"] == "Running", timeout=LONG)
     shop.set_status("fails", "Failed", code=3)
-    shop.there.run("delete", "pod", "fails", timeout=LONG)
+    shop.there.delete("pod", "fails", timeout=LONG)
     pod = shop.here.wait_for("pod", "fails", lambda it: it["status"]["phase"] == "Failed", timeout=LONG)
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
-    shop.here.run("delete", "pod", "fails", timeout=LONG)
+    shop.here.delete("pod", "fails", timeout=LONG)
 
 
 def test_a_pod_that_may_not_run_twice_fails_when_it_is_lost(shop: Shop) -> None:
     shop.running("once", restartPolicy="Never")
-    shop.there.run("delete", "pod", "once", "--grace-period=0", "--force", "--wait=false")
+    shop.there.delete("pod", "once", "--grace-period=0", "--force", "--wait=false")
     pod = shop.here.wait_for("pod", "once", lambda it: it["status"]["phase"] == "Failed", timeout=LONG)
     assert pod["status"]["reason"] == "RemotePodLost"
-    shop.here.run("delete", "pod", "once", timeout=LONG)
+    shop.here.delete("pod", "once", timeout=LONG)
 
 
 def test_a_shadow_pod_that_somebody_deletes_is_a_lost_remote_pod(shop: Shop) -> None:
     uid = shop.running("web")["metadata"]["uid"]
     first = shop.remote_uid("web")
-    shop.there.run("delete", "shadowpod", "web", timeout=LONG)
+    shop.there.delete("shadowpod", "web", timeout=LONG)
     eventually(lambda: shop.remote_uid("web") != first, what="another pod", timeout=LONG)
     pod = shop.here.wait_for("pod", "web", lambda it: it["status"]["phase"] == "Running", timeout=LONG)
     assert pod["metadata"]["uid"] == uid
-    shop.here.run("delete", "pod", "web", timeout=LONG)
+    shop.here.delete("pod", "web", timeout=LONG)
 
 
 # -- the consumer's end
@@ -254,7 +254,7 @@ def test_a_shadow_pod_that_somebody_deletes_is_a_lost_remote_pod(shop: Shop) -> 
 
 def test_a_pod_that_is_force_deleted_takes_all_along(shop: Shop) -> None:
     shop.running("web")
-    shop.here.run("delete", "pod", "web", "--grace-period=0", "--force")
+    shop.here.delete("pod", "web", "--grace-period=0", "--force")
     eventually(lambda: not shop.there.exists("shadowpod", "web"), what="the shadow pod to go", timeout=LONG)
     assert not shop.there.exists("pod", "web")
 
@@ -262,12 +262,12 @@ def test_a_pod_that_is_force_deleted_takes_all_along(shop: Shop) -> None:
 def test_a_successor_of_the_same_name_waits_for_its_predecessors_end(shop: Shop) -> None:
     shop.running("web")
     first = shop.remote_uid("web")
-    shop.here.run("delete", "pod", "web", "--grace-period=0", "--force")
+    shop.here.delete("pod", "web", "--grace-period=0", "--force")
     second = shop.running("web")
     remote = shop.there.get("pod", "web")
     assert remote["metadata"]["uid"] != first
     assert remote["metadata"]["annotations"]["offloading.isthmus.dev/origin-uid"] == second["metadata"]["uid"]
-    shop.here.run("delete", "pod", "web", timeout=LONG)
+    shop.here.delete("pod", "web", timeout=LONG)
 
 
 def test_nothing_is_removed_while_the_consumers_virtual_kubelet_restarts(shop: Shop) -> None:
@@ -277,4 +277,4 @@ def test_nothing_is_removed_while_the_consumers_virtual_kubelet_restarts(shop: S
     shop.node.wait_ready(timeout=LONG)
     shop.running("after")
     assert shop.remote_uid("web") == first
-    shop.here.run("delete", "pod", "web", "after", timeout=LONG)
+    shop.here.delete("pod", "web", "after", timeout=LONG)

@@ -110,7 +110,7 @@ def test_f31_a_virtual_node_deleted_under_load_is_drained_and_leaves_nothing(
     kubectl.wait_for("pdb", "web", lambda found: found["status"]["disruptionsAllowed"] == MANY - LEAST, timeout=LONG)
     kubectl.run("uncordon", staying.name)
 
-    kubectl.run("delete", "virtualnode", leaving.name, "--wait=false")
+    kubectl.delete("virtualnode", leaving.name, "--wait=false")
     kubectl.run("scale", "deployment/web", f"--replicas={MANY + 4}")
     fewest = MANY
 
@@ -137,7 +137,7 @@ def test_f31_a_virtual_node_deleted_under_load_is_drained_and_leaves_nothing(
     # The process ends with its Deployment's pods; here a pod stands for it, and the Node stays until that is gone.
     eventually(lambda: not _remote(leaving), what="its remote pods to be gone", timeout=LONG)
     leaving.unit.stop()
-    kubectl.run("delete", "pod", "process")
+    kubectl.delete("pod", "process")
     kubectl.wait_gone("virtualnode", leaving.name, timeout=LONG)
     assert not kubectl.exists("node", leaving.name)
     assert not kubectl.run(

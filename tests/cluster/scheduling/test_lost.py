@@ -43,7 +43,7 @@ def nodes(lab: Lab, with_kinds: LabCluster) -> Iterator[dict[str, stack.VirtualN
     for node in made.values():
         node.unit.check_alive()
         node.unit.stop()
-        kubectl.run("delete", "node", node.name, "--ignore-not-found")
+        kubectl.delete("node", node.name, "--ignore-not-found")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def shop(space: Space, nodes: dict[str, stack.VirtualNode], controller: Backgrou
     nodes[LOST].wait_ready()
     kubectl.run("uncordon", OTHER)
     kubectl.run("taint", "node", LOST, f"{OUT_OF_SERVICE}-") if _tainted(kubectl) else None
-    there.run("delete", "namespace", there.namespace, "--ignore-not-found", "--wait=false")
+    there.delete("namespace", there.namespace, "--ignore-not-found", "--wait=false")
 
 
 def _tainted(kubectl: Kubectl) -> bool:

@@ -51,7 +51,7 @@ def vnode(lab: Lab, with_kinds: LabCluster) -> Iterator[stack.VirtualNode]:
     yield node
     node.unit.check_alive()
     node.unit.stop()
-    kubectl.run("delete", "node", node.name, "--ignore-not-found")
+    kubectl.delete("node", node.name, "--ignore-not-found")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Pair:
         self.here.kubectl.wait_for("pod", name, phase("Running"), timeout=LONG)
 
     def take_back(self) -> None:
-        self.here.kubectl.run("delete", "namespaceoffloading", "offloading", "--wait=false")
+        self.here.kubectl.delete("namespaceoffloading", "offloading", "--wait=false")
 
     def until_gone(self) -> None:
         try:
@@ -109,7 +109,7 @@ def pair(space: Space, vnode: stack.VirtualNode, controller: Background) -> Iter
     provider = admin(vnode.provider, f"{space.name}-{CONSUMER_ID}")
     yield Pair(space, provider)
     vnode.unit.check_alive()
-    provider.run("delete", "namespace", provider.namespace, "--ignore-not-found", "--wait=false")
+    provider.delete("namespace", provider.namespace, "--ignore-not-found", "--wait=false")
 
 
 def test_a_namespace_is_offloaded_and_taken_back(pair: Pair) -> None:
@@ -179,7 +179,7 @@ def test_a_foreign_object_is_named_by_a_condition_and_left_alone(pair: Pair) -> 
     here.create(service("other"))
     there.wait_for("service", "other", timeout=LONG)
     assert there.get("service", "web") == theirs
-    here.run("delete", "service", "web")
+    here.delete("service", "web")
     pair.until("ObjectsReflected", reason="NoneHeldUp")
     assert "problems" not in pair.entry()
     assert there.get("service", "web") == theirs
@@ -215,7 +215,7 @@ def test_a_namespace_that_the_provider_gave_is_used_and_stays(pair: Pair, vnode:
         assert not given.exists("pod", "one")
         assert not given.get("namespace", given.namespace)["metadata"].get("deletionTimestamp")
     finally:
-        given.run("delete", "namespace", given.namespace, "--wait=false")
+        given.delete("namespace", given.namespace, "--wait=false")
 
 
 def test_a35_a_secret_that_must_not_leave_stays_though_a_pod_names_it(pair: Pair) -> None:
@@ -251,14 +251,14 @@ def test_f19_volumes_and_pods_of_others_are_not_removed_with_a_namespace(
     there.create(pod("stranger", nodeSelector={"no": "where"}))
     pair.take_back()
     pair.until("Ready", reason="Removing", says="ForeignObjects: 1 pod (stranger)")
-    there.run("delete", "pod", "stranger")
+    there.delete("pod", "stranger")
     pair.until("Ready", reason="Removing", says="VolumesRemain: 1 PersistentVolumeClaim (data)")
     with faults.killed("provider", API_SERVER):
         pair.until("Ready", reason="Removing", says="ProviderUnreachable")
         vnode.unit.stop()
     vnode.unit.start()
     pair.until("Ready", reason="Removing", says="VolumesRemain")
-    there.run("delete", "pvc", "data")
+    there.delete("pvc", "data")
     pair.until_gone()
     assert not there.exists("namespace", there.namespace)
 
@@ -274,7 +274,7 @@ def test_evictions_wait_for_disruption_budgets_and_say_so(pair: Pair) -> None:
     pair.take_back()
     pair.until("Ready", reason="Removing", says="one: Cannot evict pod")
     assert pair.provider.get("pod", "one")["status"]["phase"] == "Running"
-    here.run("delete", "pdb", "b")
+    here.delete("pdb", "b")
     here.wait_gone("pod", "one", timeout=LONG)
 
 
@@ -289,7 +289,7 @@ def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
 
     def created_later() -> bool:
         """Times are whole seconds; a pod of the same second counts as earlier."""
-        here.run("delete", "pod", "missed", "--ignore-not-found", "--grace-period=0", "--force")
+        here.delete("pod", "missed", "--ignore-not-found", "--grace-period=0", "--force")
         made = pair.here.pod("missed")
         return bool(made["metadata"]["creationTimestamp"] > enabled["lastTransitionTime"])
 
@@ -304,7 +304,7 @@ def test_pods_made_without_the_webhook_are_reported(pair: Pair) -> None:
         return any(one["reason"] == "WebhookMissed" and "missed" in one["message"] for one in here.list("events"))
 
     eventually(event, what="the event", timeout=LONG)
-    here.run("delete", "pod", "missed", "--grace-period=0", "--force")
+    here.delete("pod", "missed", "--grace-period=0", "--force")
     pair.until("PodsPrepared", reason="AllPrepared")
 
 
@@ -380,7 +380,7 @@ def test_virtual_kubelets_may_do_what_they_must_where_they_must(pair: Pair) -> N
         pair.until_gone()
         assert here.exists("rolebinding", "isthmus-kinds"), "it is somebody else's now"
     finally:
-        here.run("delete", "virtualnode", name)
+        here.delete("virtualnode", name)
 
 
 def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
@@ -409,7 +409,7 @@ def test_a_provider_without_virtual_nodes_holds_nothing_up(pair: Pair) -> None:
         pair.until("Ready", reason="Removing", says="lost: Mapped")
         assert pair.here.offloading()
     finally:
-        here.run("delete", "node", node)
+        here.delete("node", node)
     pair.until_gone()
 
 
@@ -448,7 +448,7 @@ def test_a_namespace_opts_in_to_service_account_tokens(pair: Pair) -> None:
     pair.run_pod("none-again")
     assert _tokens(pair, "none-again") == []
     assert len(_tokens(pair, "some")) == 1, "its pod goes on mounting it; it is renewed no more"
-    here.run("delete", "pod", "some", "--wait=false")
+    here.delete("pod", "some", "--wait=false")
     here.wait_gone("pod", "some", timeout=LONG)
     pair.provider.wait_gone("secret", kept["metadata"]["name"], timeout=LONG)
     eventually(lambda: not here.create(review)["status"].get("authenticated"), what="the token to be worthless")

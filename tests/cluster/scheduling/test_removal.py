@@ -103,7 +103,7 @@ def test_virtual_nodes_that_end_together_leave_neither_the_guard_nor_the_secret(
         kubectl.wait_for("secret", secret, lambda found: FINALIZER in found["metadata"]["finalizers"], timeout=LONG)
     assert kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
 
-    kubectl.run("delete", "virtualnode", *names, timeout=LONG)
+    kubectl.delete("virtualnode", *names, timeout=LONG)
     assert not kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
     assert not kubectl.exists("validatingadmissionpolicy", installed.IN_USE)
     for secret in ("shared", "own"):
@@ -124,7 +124,7 @@ def test_what_was_held_for_a_virtual_node_that_went_without_us_is_let_go(with_ki
     with running(with_kinds, space.name, Together):
         kubectl.create(virtual_node(name, secret="own"))
         kubectl.wait_for("secret", "own", lambda found: FINALIZER in found["metadata"]["finalizers"], timeout=LONG)
-    kubectl.run("delete", "virtualnode", name, "--wait=false")
+    kubectl.delete("virtualnode", name, "--wait=false")
     kubectl.run("patch", "virtualnode", name, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
     kubectl.wait_gone("virtualnode", name)
     assert kubectl.exists("validatingadmissionpolicybinding", installed.IN_USE)
@@ -150,7 +150,7 @@ def there(lab: Lab) -> Iterator[Kubectl]:
     kubectl.wait_for("serviceaccount", "default", timeout=LONG)
     stack.grant_namespace(lab.provider, kubectl.namespace, consumer_id=CONSUMER_ID)
     yield kubectl
-    kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
+    kubectl.delete("namespace", kubectl.namespace, "--wait=false")
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def node(space: Space) -> Iterator[str]:
     status = json.dumps({"status": {"conditions": [ready]}})
     space.kubectl.run("patch", "node", name, "--subresource=status", "--type=merge", "-p", status)
     yield name
-    space.kubectl.run("delete", "node", name, "--ignore-not-found")
+    space.kubectl.delete("node", name, "--ignore-not-found")
 
 
 def test_f31_pods_of_a_virtual_node_that_is_no_more_are_told_of(
@@ -191,7 +191,7 @@ def test_f31_pods_of_a_virtual_node_that_is_no_more_are_told_of(
         assert message.startswith("1 pods at the provider are of virtual nodes that are no more (forced-away): ")
         assert f"{there.namespace}/lost;" in message
         assert there.exists("pod", "lost"), "nobody deletes it"
-        there.run("delete", "pod", "lost")
+        there.delete("pod", "lost")
         eventually(lambda: told("True"), what="nothing to be left", timeout=LONG, every=0.5)
-        kubectl.run("delete", "virtualnode", node, timeout=LONG)
+        kubectl.delete("virtualnode", node, timeout=LONG)
     assert there.exists("pod", "kept")

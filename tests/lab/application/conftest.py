@@ -109,9 +109,7 @@ def isthmus(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Isth
 def remove(lab: Lab, kubectl: Kubectl) -> None:
     """First what isthmus has to take back, then isthmus."""
     if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
-        kubectl.run("delete", "namespaceoffloadings", "--all", "--all-namespaces", timeout=180)
+        kubectl.delete("namespaceoffloadings", "--all", "--all-namespaces", timeout=180)
     uninstall(kubectl, MANIFESTS)
     for cluster in PROVIDERS.values():
-        admin(lab.clusters[cluster], "default").run(
-            "delete", "namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found"
-        )
+        admin(lab.clusters[cluster], "default").delete("namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")

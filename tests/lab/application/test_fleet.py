@@ -117,8 +117,8 @@ def fleet(isthmus: Isthmus) -> Iterator[Fleet]:
         yield Fleet(isthmus, marks)
     finally:
         # Not waited for: they go while other tests run, and nothing may be left when isthmus is taken away.
-        kubectl.run("delete", "namespace", "--wait=false", *NAMESPACES)
-        kubectl.run("delete", "virtualnode", "--wait=false", "--ignore-not-found", *NODES)
+        kubectl.delete("namespace", "--wait=false", *NAMESPACES)
+        kubectl.delete("virtualnode", "--wait=false", "--ignore-not-found", *NODES)
 
 
 def team(name: str) -> list[Json]:
@@ -150,7 +150,7 @@ def load(kubectl: Kubectl) -> Iterator[list[int]]:
                     if stop.is_set():
                         return
                     pods = kubectl.run("get", "pods", f"--namespace={name}", "-o", "name").split()
-                    kubectl.run("delete", f"--namespace={name}", "--wait=false", "--ignore-not-found", *pods[:1])
+                    kubectl.delete(f"--namespace={name}", "--wait=false", "--ignore-not-found", *pods[:1])
                     rounds[0] += 1
         except Exception as error:  # noqa: BLE001 - told below, by the thread that waits
             failures.append(error)
@@ -170,7 +170,7 @@ def test_a_virtual_node_goes_under_load_and_nothing_is_lost(fleet: Fleet) -> Non
     used = {pod["spec"]["nodeName"] for pod in fleet.pods()}
     assert used == set(NODES), f"the scheduler uses every virtual node: {used}"
     with load(fleet.admin) as rounds:
-        fleet.admin.run("delete", "virtualnode", GOING, timeout=LONG)
+        fleet.admin.delete("virtualnode", GOING, timeout=LONG)
         seen = rounds[0]
         eventually(lambda: rounds[0] > seen + _QUIET, what="some load on what is left", timeout=LONG)
     assert not fleet.admin.exists("node", GOING)

@@ -59,7 +59,7 @@ class Side:
 
     def delete(self, part: str = "") -> None:
         """`kubectl delete -k` of the folder or a part of it, until all of it is gone."""
-        self.kubectl.run("delete", "--ignore-not-found", "-k", str(self.folder / part), timeout=180)
+        self.kubectl.delete("--ignore-not-found", "-k", str(self.folder / part), timeout=180)
 
     def delete_until_gone(self, before: set[str]) -> None:
         """`kubectl delete -k` of everything at once, again and again: isthmus is kept until it has taken all back."""

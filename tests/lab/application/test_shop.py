@@ -109,7 +109,7 @@ def shop(isthmus: Isthmus, folder: str, *, without: str = "") -> Iterator[Shop]:
             kubectl.run("uncordon", without)
         yield made
     finally:
-        kubectl.run("delete", "-k", str(SHOP / folder), "--ignore-not-found", timeout=180)
+        kubectl.delete("-k", str(SHOP / folder), "--ignore-not-found", timeout=180)
     for provider in PROVIDERS:
         there = admin(isthmus.provider(provider), f"shop-{CONSUMER_ID}")
         assert not there.exists("namespace", there.namespace)
@@ -136,7 +136,7 @@ def test_the_shop_runs_where_its_strategy_says_and_keeps_its_data(
             eventually(lambda: len(users.confirmed()) >= 20, what="orders", timeout=LONG)
         assert it.orders() >= users.confirmed()
         before = it.orders()
-        it.kubectl.run("delete", "pod", "database-0")
+        it.kubectl.delete("pod", "database-0")
         it.wait_settled()
         assert it.orders() == before, "the database finds its volume again"
         assert it.report("check") == f"{len(before)} orders"

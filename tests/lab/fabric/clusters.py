@@ -175,7 +175,7 @@ class Side:
     def retire(self, agent: Agent) -> None:
         """Its Pod is gone."""
         pods = Kubectl(self.kubectl.binary, self.kubectl.kubeconfig, "isthmus-network")
-        pods.run("delete", "pod", agent.name, "--grace-period=0", "--force")
+        pods.delete("pod", agent.name, "--grace-period=0", "--force")
 
     def start_manager(self) -> None:
         """`isthmus manager --module=network`, with its own rights."""

@@ -139,9 +139,9 @@ class Installed:
 
     def unpeer(self) -> None:
         """Networks and virtual node go; agents stay."""
-        self.consumer.own.run("delete", "virtualnodes", "--all", timeout=LONG)
+        self.consumer.own.delete("virtualnodes", "--all", timeout=LONG)
         for side in self.sides:
-            side.own.run("delete", "networkpeerings", "--all")
+            side.own.delete("networkpeerings", "--all")
 
     def uninstall(self) -> None:
         """Agents first, then what drove them; on both sides at once."""

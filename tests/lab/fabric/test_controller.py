@@ -139,7 +139,7 @@ def test_a_node_port_is_reached_by_an_external_address_and_not_otherwise(cluster
 
     wait(reached, what="the node port", timeout=LONG)
     before = east.dropped("policy")
-    east.kubectl.run("delete", "externaladdress", name)
+    east.kubectl.delete("externaladdress", name)
     wait(lambda: not reached(), what="the node port to be closed", timeout=LONG)
     assert east.dropped("policy") > before
 
@@ -262,7 +262,7 @@ def test_a_key_that_is_exchanged_under_a_stream_loses_no_flow(clusters: Clusters
     west, east = clusters.sides
     before = west.kubectl.get("networkpeering", "east")["status"]["publicKey"]
     with clusters.stream() as stream:
-        west.kubectl.run("delete", "secret", "isthmus-network-east")
+        west.kubectl.delete("secret", "isthmus-network-east")
         # Nobody looks at a key that is good; a new manager does.
         assert west.manager is not None
         west.manager.kill()
@@ -277,7 +277,7 @@ def test_a_key_that_is_exchanged_under_a_stream_loses_no_flow(clusters: Clusters
 
 def test_nothing_stays_of_peerings_that_are_deleted_and_made_again(clusters: Clusters) -> None:
     for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
-        side.kubectl.run("delete", "networkpeering", peer)
+        side.kubectl.delete("networkpeering", peer)
     for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
         wait(lambda side=side: not left(side), what="peers to go", timeout=LONG)  # type: ignore[misc] # a default argument
         side.kubectl.wait_gone("secret", f"isthmus-network-{peer}")

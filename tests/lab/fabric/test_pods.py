@@ -154,7 +154,7 @@ def test_a_pod_that_is_not_offloaded_reaches_nothing_and_is_not_reached(pair: Pa
     assert not connects(other, "stranger", pair.seen_there("here"))
     for side, count in zip(clusters.sides, before, strict=True):
         eventually(lambda side=side, count=count: side.refused() > count, what="the gateway's word")  # type: ignore[misc] # default arguments
-    other.run("delete", "pod", "stranger", "--wait=false")
+    other.delete("pod", "stranger", "--wait=false")
 
 
 def test_the_tiers_of_an_application_work_together_across_clusters(
@@ -176,7 +176,7 @@ def test_the_tiers_of_an_application_work_together_across_clusters(
     assert shop.run("get", "--raw", front).startswith("1 ")
     placed = {one["metadata"]["labels"]["app"]: one["spec"]["nodeName"] for one in shop.list("pods")}
     assert placed == nodes
-    shop.run("delete", "namespace", "shop", "--wait=false")
+    shop.delete("namespace", "shop", "--wait=false")
 
 
 @pytest.mark.parametrize("name", [PROVIDER, CONSUMER])
@@ -184,7 +184,7 @@ def test_another_gateway_takes_over_from_one_whose_pod_is_deleted(pair: Pair, cl
     """At the side that is dialled its Service leads to the other one, too."""
     side = clusters.provider if name == PROVIDER else clusters.consumer
     first = side.connected()["connection"]["gateway"]
-    side.agents.run("delete", "pod", first)
+    side.agents.delete("pod", first)
 
     def other() -> bool:
         connection = side.own.get("networkpeering", side.peer)["status"]["connection"]
@@ -202,7 +202,7 @@ def test_nothing_is_left_on_nodes_after_kubectl_delete(pair: Pair, clusters: Ins
         assert side.left(), "there is something to take back"
         refused = side.anywhere.result("delete", "-k", AGENTS, "--dry-run=server")
         assert b"isthmus is in use: NetworkPeerings are left" in refused.stderr
-    pair.kubectl.run("delete", "namespace", pair.kubectl.namespace, "shop", "--ignore-not-found", timeout=LONG)
+    pair.kubectl.delete("namespace", pair.kubectl.namespace, "shop", "--ignore-not-found", timeout=LONG)
     clusters.unpeer()
     clusters.uninstall()
     for side in clusters.sides:

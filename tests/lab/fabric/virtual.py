@@ -114,7 +114,7 @@ class VirtualNode:
         self._unit.stop()
         self.place.close()
         self._probe.wait()
-        self._side.kubectl.run("delete", "node", self.name, "--ignore-not-found")
+        self._side.kubectl.delete("node", self.name, "--ignore-not-found")
 
 
 @contextmanager

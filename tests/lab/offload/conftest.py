@@ -63,7 +63,7 @@ def silence(vnode: stack.VirtualNode) -> Iterator[Silence]:
     finally:
         follower.kill()
         follower.communicate()
-        kubectl.run("delete", "namespace", kubectl.namespace, timeout=120)
+        kubectl.delete("namespace", kubectl.namespace, timeout=120)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ class _namespace:  # noqa: N801 - used as a function
         try:
             self._check()
         finally:
-            self._kubectl.run("delete", "namespace", self._name, "--wait=false")
+            self._kubectl.delete("namespace", self._name, "--wait=false")
 
     def _check(self) -> None:
         """I1 to I4 and I7, as far as they hold while pods are still on their way."""

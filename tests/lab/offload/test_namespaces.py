@@ -38,14 +38,14 @@ def test_a_namespace_is_made_for_the_first_pod_and_removed_after_the_last(consum
         consumer.wait_for("pod", name, ready)
     made = provider.get("namespace", provider.namespace)
     assert made["metadata"]["annotations"]["offloading.isthmus.dev/origin-namespace"] == consumer.namespace
-    consumer.run("delete", "pod", "first")
+    consumer.delete("pod", "first")
     assert "deletionTimestamp" not in provider.get("namespace", provider.namespace)["metadata"]
-    consumer.run("delete", "pod", "second")
+    consumer.delete("pod", "second")
     eventually(lambda: _leaves(provider), what="the namespace to be removed", every=0.05)
     consumer.create(m.pod("third", needs))  # while the namespace is on its way out, if that takes a moment
     consumer.wait_for("pod", "third", ready)
     assert provider.get("namespace", provider.namespace)["metadata"]["uid"] != made["metadata"]["uid"]
-    consumer.run("delete", "pod", "third")
+    consumer.delete("pod", "third")
     provider.wait_gone("namespace", provider.namespace)
 
 
@@ -62,7 +62,7 @@ def test_a_lost_namespace_is_made_again_with_all_in_it(consumer: Kubectl, provid
     needs = m.shell("main", SLEEP, envFrom=[{"configMapRef": {"name": "settings"}}])
     consumer.create(m.pod("steady", needs))
     before = consumer.wait_for("pod", "steady", ready)
-    provider.run("delete", "namespace", provider.namespace, timeout=90)
+    provider.delete("namespace", provider.namespace, timeout=90)
     after = consumer.wait_for("pod", "steady", lambda p: ready(p) and _restarts(p) == 1, timeout=90)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
@@ -80,12 +80,12 @@ def test_a_strangers_namespace_is_not_taken_over(consumer: Kubectl, provider: Ku
         pod = consumer.wait_for("pod", "lost", refused)
         assert "was not made by this consumer" in pod["status"]["message"]
         eventually(lambda: warned(consumer, "lost", "was not made by this consumer"), what="the event")
-        consumer.run("delete", "pod", "lost")
+        consumer.delete("pod", "lost")
         after = provider.get("namespace", provider.namespace)
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
         assert not provider.list("rolebindings")
     finally:
-        provider.run("delete", "namespace", provider.namespace, "--wait=false")
+        provider.delete("namespace", provider.namespace, "--wait=false")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,7 +122,7 @@ def test_what_can_not_go_is_refused_with_a_reason_and_can_be_deleted(consumer: K
         assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "OffloadRefused"
         eventually(functools.partial(warned, consumer, name, field), what=f"the event of {name}")
     assert not provider.list("pods")
-    consumer.run("delete", "pod", *wanted, timeout=60)
+    consumer.delete("pod", *wanted, timeout=60)
 
 
 # -- a fixed mapping, and quotas
@@ -145,9 +145,9 @@ def fixed(lab: Lab, vnode: stack.VirtualNode) -> Iterator[tuple[Kubectl, Kubectl
         node.wait_ready()
         yield here, there
     finally:
-        here.run("delete", "namespace", home, timeout=90)
+        here.delete("namespace", home, timeout=90)
         node.remove()
-        there.run("delete", "namespace", away, "--wait=false")
+        there.delete("namespace", away, "--wait=false")
 
 
 def small(name: str, cpu: str) -> m.Manifest:
@@ -164,8 +164,8 @@ def test_a_fixed_mapping_is_followed_and_nothing_else_goes(fixed: tuple[Kubectl,
     consumer.create(small("astray", "10m"))
     pod = consumer.wait_for("pod", "astray", refused)
     assert f"--namespace {consumer.namespace}=" in pod["status"]["message"]
-    consumer.run("delete", "pod", "astray")
-    here.run("delete", "pod", "mapped")
+    consumer.delete("pod", "astray")
+    here.delete("pod", "mapped")
     assert there.exists("namespace", there.namespace)
 
 
@@ -195,11 +195,11 @@ def test_a_node_is_as_large_as_the_quota_leaves_it(fixed: tuple[Kubectl, Kubectl
     becomes(cpu="700m", pods="4")
     there.run("patch", "resourcequota", "share", "-p", json.dumps({"spec": {"hard": {**HARD, "requests.cpu": "2"}}}))
     becomes(cpu="1700m", pods="4")
-    there.run("delete", "pod", "theirs")
+    there.delete("pod", "theirs")
     becomes(cpu="2", pods="5")
     allocatable(**{"example.com/gpu": "2"})
     here.create(small("too-much", "1900m"))
     unscheduled = here.wait_for("pod", "too-much", lambda p: p["status"]["conditions"][0]["reason"] == "Unschedulable")
     assert phase("Pending")(unscheduled)
     assert not there.exists("pod", "too-much")
-    here.run("delete", "pod", "ours", "too-much")
+    here.delete("pod", "ours", "too-much")

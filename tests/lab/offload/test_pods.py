@@ -190,7 +190,7 @@ def test_hooks_run_after_start_and_before_stop(consumer: Kubectl) -> None:
     follow = consumer.popen("logs", "-f", "hooked", stdout=-1)
     try:
         began = time.monotonic()
-        consumer.run("delete", "pod", "hooked", "--wait=false")
+        consumer.delete("pod", "hooked", "--wait=false")
         output, _ = follow.communicate(timeout=40)
         consumer.wait_gone("pod", "hooked")
         assert time.monotonic() - began >= 2, "it did not wait for its hook"
@@ -217,7 +217,7 @@ def test_restart_policies_are_kept(consumer: Kubectl) -> None:
 def test_a_remote_pod_deleted_at_the_provider_comes_back(consumer: Kubectl, provider: Kubectl) -> None:
     consumer.create(m.pod("steady", m.shell("main", SLEEP)))
     before = consumer.wait_for("pod", "steady", ready)
-    provider.run("delete", "pod", "steady")
+    provider.delete("pod", "steady")
     after = consumer.wait_for("pod", "steady", lambda p: ready(p) and status_of(p)["restartCount"] == 1)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["status"]["phase"] == "Running"

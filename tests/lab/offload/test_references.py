@@ -129,8 +129,8 @@ def test_an_immutable_object_made_anew_is_copied_anew(consumer: Kubectl, provide
         consumer.wait_for("pod", "reader", ready)
         assert cat(consumer, "reader", "/fixed/data") == value
         assert provider.get("configmap", "fixed")["immutable"] is True
-        consumer.run("delete", "configmap", "fixed")
-        consumer.run("delete", "pod", "reader")
+        consumer.delete("configmap", "fixed")
+        consumer.delete("pod", "reader")
 
 
 def test_copies_go_with_their_last_pod_and_with_their_source(consumer: Kubectl, provider: Kubectl) -> None:
@@ -143,14 +143,14 @@ def test_copies_go_with_their_last_pod_and_with_their_source(consumer: Kubectl, 
     consumer.wait_for("pod", "second", ready)
     assert provider.get("secret", "one")["data"] == {"b": base64.b64encode(b"2").decode()}
     assert not provider.exists("configmap", "unnamed")
-    consumer.run("delete", "pod", "first")
+    consumer.delete("pod", "first")
     provider.wait_gone("secret", "one")
     assert provider.exists("configmap", "both")
-    provider.run("delete", "configmap", "both")
+    provider.delete("configmap", "both")
     provider.wait_for("configmap", "both", what="the copy to be made again")
-    consumer.run("delete", "configmap", "both")
+    consumer.delete("configmap", "both")
     provider.wait_gone("configmap", "both")
-    consumer.run("delete", "pod", "second")
+    consumer.delete("pod", "second")
 
 
 @pytest.mark.parametrize("at_consumer", [True, False], ids=["of-the-same-name", "the-consumer-has-none"])
@@ -169,7 +169,7 @@ def test_a_strangers_object_is_neither_touched_nor_shown(
     assert "vault that isthmus did not make" in pod["status"]["message"]
     eventually(lambda: warned(consumer, "thief", "did not make"), what="the event")
     assert not provider.exists("pod", "thief")
-    consumer.run("delete", "pod", "thief")
+    consumer.delete("pod", "thief")
     after = provider.get("secret", "vault")
     assert after["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
 
@@ -188,7 +188,7 @@ def test_a24_a_service_account_token_secret_is_not_copied(consumer: Kubectl, pro
     assert "tokens of the consumer cluster are not copied" in pod["status"]["message"]
     assert not provider.exists("secret", "old-token")
     assert not provider.exists("pod", "holder")
-    consumer.run("delete", "pod", "holder")
+    consumer.delete("pod", "holder")
 
 
 def test_pull_secrets_are_copied_and_a_missing_one_holds_nothing_back(consumer: Kubectl, provider: Kubectl) -> None:

@@ -102,7 +102,7 @@ def test_a34_with_api_access_the_mounted_token_works_at_the_consumers_api_server
     assert not accepted(consumer, other)
     assert accepted(consumer, other, "vault")
     assert len(secrets_of(provider, pod)) == 1
-    consumer.run("delete", "pod", "caller")
+    consumer.delete("pod", "caller")
     eventually(lambda: not secrets_of(provider, pod), what="the token Secret to go with the pod")
     eventually(lambda: not accepted(consumer, token), what="the token to be worthless")
 
@@ -112,7 +112,7 @@ def test_a_pod_whose_service_account_gives_no_token_says_so(consumer: Kubectl, a
     api_node.unit.pause()
     try:
         consumer.create(on_api_node("tokenless", m.shell("main", SLEEP), serviceAccountName="brief"))
-        consumer.run("delete", "serviceaccount", "brief")
+        consumer.delete("serviceaccount", "brief")
     finally:
         api_node.unit.resume()
     refused = "spec.serviceAccountName: no token for service account 'brief': NotFound"
@@ -140,7 +140,7 @@ def test_tokens_are_renewed_after_a_restart_and_those_of_lost_pods_removed(
     provider.run(
         "annotate", "secret", kept["metadata"]["name"], f"offloading.isthmus.dev/expires={soon}", "--overwrite"
     )
-    consumer.run("delete", "pod", "goes", "--force", "--grace-period=0")
+    consumer.delete("pod", "goes", "--force", "--grace-period=0")
     api_node.unit.start()
     api_node.wait_serving()
     eventually(lambda: read(consumer, "stays", f"{FOLDER}/token") != old, what="a new token in the pod", timeout=60)
@@ -150,7 +150,7 @@ def test_tokens_are_renewed_after_a_restart_and_those_of_lost_pods_removed(
     (renewed,) = secrets_of(provider, pods["stays"])
     assert renewed["metadata"]["uid"] == kept["metadata"]["uid"]
     assert renewed["metadata"]["annotations"]["offloading.isthmus.dev/expires"] > expires
-    provider.run("delete", "secret", kept["metadata"]["name"])
+    provider.delete("secret", kept["metadata"]["name"])
     eventually(lambda: secrets_of(provider, pods["stays"]), what="a lost token Secret to be written again")
 
 

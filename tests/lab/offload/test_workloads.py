@@ -61,7 +61,7 @@ def test_f29_a_stateful_pod_returns_under_its_name_and_never_twice(consumer: Kub
     first = consumer.wait_for("pod", "db-0", ready)
     watch = provider.popen("get", "pods", "--watch", "--output-watch-events", "-o", "json", stdout=-1)
     try:
-        consumer.run("delete", "pod", "db-0", "--wait=false")
+        consumer.delete("pod", "db-0", "--wait=false")
         second = consumer.wait_for(
             "pod", "db-0", lambda p: ready(p) and p["metadata"]["uid"] != first["metadata"]["uid"]
         )
@@ -113,7 +113,7 @@ def test_a_failing_job_backs_off_and_fails(consumer: Kubectl) -> None:
 def test_a_deleted_job_leaves_nothing_at_the_provider(consumer: Kubectl, provider: Kubectl) -> None:
     consumer.apply(m.job("long", m.shell("main", "sleep 600")))
     eventually(lambda: ready_pods(consumer, "long"), what="the job's pod")
-    consumer.run("delete", "job", "long", "--wait=true", timeout=60)
+    consumer.delete("job", "long", "--wait=true", timeout=60)
     eventually(lambda: not consumer.list("pods", "-l", "app=long"), what="the job's pod to go")
     assert not provider.list("pods", "-l", "app=long")
 
@@ -179,7 +179,7 @@ def test_cordon_and_drain(consumer: Kubectl, vnode: stack.VirtualNode) -> None:
 def test_force_delete_removes_the_remote_pod_too(consumer: Kubectl, provider: Kubectl) -> None:
     consumer.create(m.pod("stubborn", m.shell("main", "trap '' TERM; while :; do sleep 1; done")))
     consumer.wait_for("pod", "stubborn", ready)
-    consumer.run("delete", "pod", "stubborn", "--force", "--grace-period=0")
+    consumer.delete("pod", "stubborn", "--force", "--grace-period=0")
     consumer.wait_gone("pod", "stubborn")
     provider.wait_gone("pod", "stubborn")
 
@@ -189,7 +189,7 @@ def test_graceful_deletion_waits_for_the_remote_pod(consumer: Kubectl, provider:
     consumer.create(m.pod("slow", slow, terminationGracePeriodSeconds=20))
     consumer.wait_for("pod", "slow", ready)
     began = time.monotonic()
-    consumer.run("delete", "pod", "slow", "--wait=false")
+    consumer.delete("pod", "slow", "--wait=false")
     gone = 0.0
     while consumer.exists("pod", "slow"):
         assert time.monotonic() - began < 60, "the pod does not go"

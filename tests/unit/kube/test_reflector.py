@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -12,7 +13,7 @@ from kube.client import Client
 from kube.errors import ApiError
 from kube.objects import ConfigMap
 from kube.reflector import Reflector, Timing
-from kube.resources import CONFIG_MAPS
+from kube.resources import CONFIG_MAPS, Resource
 from kube.store import Change, Evidence
 from tests.unit.kube import fakeapi
 from tests.unit.kube.fakeapi import FakeApi, event, failure, until
@@ -23,10 +24,10 @@ QUICK = Timing(retry_first=0.01, retry_most=0.1, refused_first=0.01, refused_mos
 class Seen:
     """A running reflector and what it told."""
 
-    def __init__(self, client: Client, timing: Timing) -> None:
+    def __init__(self, client: Client, timing: Timing, resource: Resource = CONFIG_MAPS) -> None:
         self.changes: list[Change[ConfigMap]] = []
         self.reflector = Reflector(
-            client, CONFIG_MAPS, decode=ConfigMap, namespace="ns", on_change=self.changes.append, timing=timing
+            client, resource, decode=ConfigMap, namespace="ns", on_change=self.changes.append, timing=timing
         )
 
     @property
@@ -43,8 +44,10 @@ class Seen:
 
 
 @asynccontextmanager
-async def running(client: Client, timing: Timing = QUICK, *, synced: bool = True) -> AsyncIterator[Seen]:
-    seen = Seen(client, timing)
+async def running(
+    client: Client, timing: Timing = QUICK, *, synced: bool = True, resource: Resource = CONFIG_MAPS
+) -> AsyncIterator[Seen]:
+    seen = Seen(client, timing, resource)
     task = asyncio.create_task(seen.reflector.run())
     try:
         if synced:
@@ -424,6 +427,25 @@ async def test_a_dead_link_leads_to_a_new_watch(api: FakeApi, client: Client, mo
         await until(lambda: api.counts["watch"] > watches + 1)
         api.put("b")
         await until(lambda: "b" in seen.names)
+
+
+async def test_silence_is_no_fault_of_what_gets_no_bookmarks(api: FakeApi, client: Client, mode: str) -> None:
+    """Events, for one: a quiet namespace would be warned of each 90 s for ever."""
+    api.put("a")
+    timing = Timing(inactivity=0.1, retry_first=0.01, retry_most=0.1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(client, timing, resource=replace(CONFIG_MAPS, bookmarks=False)) as seen:
+            await until(lambda: seen.reflector.healthy)
+            watches = api.counts["watch"]
+            await until(lambda: seen.reflector.last_contact_age > 0.5)
+            assert seen.reflector.healthy
+            assert api.counts["watch"] == watches
+            # Nobody told of what came in between, and the position may be too old to go on from.
+            api.put("b", announce=False)
+            api.oldest = api.revision
+            api.close_watches()
+            await until(lambda: "b" in seen.names)
+    assert not [entry for entry in logs if entry["log_level"] == "warning"]
 
 
 @pytest.mark.parametrize("kind", ["initial", "event"])
