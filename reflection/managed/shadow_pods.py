@@ -15,29 +15,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from api.offloading.definitions import SHADOW_PODS
 from api.offloading.shadow_pod import ShadowPod
-from kube.client import Client, PatchType
+from kube.client import Client
 from kube.controller import Result
 from kube.errors import ApiError
 from kube.objects import Object
-from kube.resources import NAMESPACES, PODS
 from kube.store import Evidence, Key, Store
 from reflection.decode import TERMINAL_PHASES, decode_pod
-from reflection.forge import names
 from reflection.ledger import Ledger
 from reflection.managed import pod as forging
 from reflection.managed import refusals
 from reflection.managed.admission import Admission
 from reflection.managed.checks import check
-from reflection.managed.names import POD_FINALIZER, SHADOW_FINALIZER
+from reflection.managed.names import POD_FINALIZER
 from reflection.managed.pod import Course, Json, Verdict
 from reflection.managed.refusals import Refusal
 from reflection.managed.reports import Reporter
+from reflection.managed.requests import Requests
 from reflection.managed.tenancy import Tenants
 
 log = structlog.get_logger(__name__)
@@ -79,12 +77,11 @@ class ShadowPods:
         reporter: Reporter,
         check_leading: Callable[[], None],
     ) -> None:
-        self._client = client
+        self._requests = Requests(client, namespaces=namespaces, check_leading=check_leading)
         self._tenants = tenants
         self._admission = admission
         self._shadows = shadows
         self._pods = pods
-        self._namespaces = namespaces
         self._reporter = reporter
         self._check_leading = check_leading
         self._ledger = Ledger()
@@ -96,7 +93,7 @@ class ShadowPods:
         shadow = self._shadows.get(key)
         pod = self._ledger.remote(key, self._pods, key)
         if self._ledger.is_overdue(key):  # it may have come and gone while no watch was there to tell
-            found = await self._ask(key)
+            found = await self._requests.pod(key)
             ours = found is not None and forging.made_for(found.metadata)
             pod = self._ledger[key].assumed = found if ours else None
         if pod is not None and (shadow is None or forging.made_for(pod.metadata) != shadow.metadata.uid):
@@ -109,7 +106,7 @@ class ShadowPods:
             return await self._end(key, shadow, pod)
         if self._has_ended(key, shadow):
             if pod is not None:
-                await self._release(pod)
+                await self._requests.release(pod)
             return None
         if pod is None:
             return await self._start(key, shadow)
@@ -132,21 +129,21 @@ class ShadowPods:
         """A pod whose ShadowPod is not there, by the cache: the garbage collector ends it, we only let it go."""
         if not pod.metadata.deletion_timestamp or POD_FINALIZER not in pod.metadata.finalizers:
             return
-        found = await self._read(key)
+        found = await self._requests.shadow(key)
         if found is None or found.metadata.uid != forging.made_for(pod.metadata):
-            await self._release(pod)
+            await self._requests.release(pod)
 
     # -- no pod yet
 
     async def _start(self, key: Key, shadow: ShadowPod) -> Result | None:
         asked = forging.template(shadow)
-        consumer_id = await self._consumer(key[0])
+        consumer_id = await self._requests.consumer(key[0])
         if consumer_id is None:
             return await self._refuse(shadow, refusals.NOT_MAPPED)
         refusal = self._check(asked, consumer_id)
         if refusal is not None:
             return await self._refuse(shadow, refusal)
-        fresh = await self._claim(shadow)
+        fresh = await self._requests.claim(shadow)
         if fresh is None or fresh.status.phase in TERMINAL_PHASES or fresh.metadata.deletion_timestamp:
             return Result(requeue_after=BLOCKED_RETRY)  # the cache is about to tell
         if self._may_have_run(key, fresh, asked):
@@ -161,24 +158,6 @@ class ShadowPods:
     def _check(self, asked: Json, consumer_id: str) -> Refusal | None:
         violations = check(asked, consumer_id=consumer_id, limits=self._tenants.limits(consumer_id))
         return refusals.forbidden(violations) if violations else None
-
-    async def _consumer(self, namespace: str) -> str | None:
-        """The consumer whose namespace this is."""
-        found = self._namespaces.get(("", namespace))
-        if found is None:
-            found = await self._client.get(NAMESPACES, name=namespace, decode=Object)
-        return found.metadata.labels.get(names.CONSUMER_LABEL)
-
-    async def _claim(self, shadow: ShadowPod) -> ShadowPod | None:
-        """The ShadowPod as it is now, with our finalizer; None if it is another one or gone."""
-        meta = shadow.metadata
-        if SHADOW_FINALIZER in meta.finalizers:
-            found = await self._read(meta.key)
-            return found if found is not None and found.metadata.uid == meta.uid else None
-        return await self._set_finalizers(shadow, [*meta.finalizers, SHADOW_FINALIZER])
-
-    async def _read(self, key: Key) -> ShadowPod | None:
-        return await self._client.find(SHADOW_PODS, namespace=key[0], name=key[1], decode=ShadowPod)
 
     def _may_have_run(self, key: Key, shadow: ShadowPod, asked: Json) -> bool:
         """Whether an earlier pod may have run that may not run twice; its end was not seen, against its finalizer."""
@@ -199,9 +178,8 @@ class ShadowPods:
             limits=self._tenants.limits(consumer_id),
             restart_base=memory.restarts,
         )
-        self._check_leading()
         try:
-            created = await self._client.create(PODS, body, namespace=key[0], decode=Object)
+            created = await self._requests.create(key, body)
         except ApiError as error:
             if error.already_exists:
                 return await self._taken(key, shadow)
@@ -218,7 +196,7 @@ class ShadowPods:
 
     async def _taken(self, key: Key, shadow: ShadowPod) -> Result | None:
         """The name is taken: by our own create whose answer was lost, by a predecessor that goes, or by a stranger."""
-        found = await self._ask(key)
+        found = await self._requests.pod(key)
         if found is None:
             return Result(requeue_after=0.0)
         owner = forging.made_for(found.metadata)
@@ -247,12 +225,12 @@ class ShadowPods:
         match verdict.course:
             case Course.ENDED:
                 await self._record(key, shadow, verdict, pod.metadata.uid)
-                await self._release(pod)
+                await self._requests.release(pod)
                 return None
             case Course.OVER:
                 memory.restarts = dict(verdict.restarts)
                 memory.unstarted = pod.metadata.uid if not forging.has_run(running) else ""
-                await self._release(pod)
+                await self._requests.release(pod)
                 return Result(requeue_after=BLOCKED_RETRY)
             case Course.GOING:
                 return None
@@ -265,7 +243,7 @@ class ShadowPods:
 
     async def _pass_on(self, key: Key, shadow: ShadowPod, asked: Json, running: Json) -> Refusal | None:
         """Pass on what changed in the ShadowPod since; what stands against it, if anything does."""
-        consumer_id = await self._consumer(key[0]) or ""
+        consumer_id = await self._requests.consumer(key[0]) or ""
         found = forging.changes(shadow, asked, running, consumer_id=consumer_id)
         if not found:
             return self._reporter.problem(shadow)
@@ -274,42 +252,23 @@ class ShadowPods:
             return refusal
         known = self._reporter.problem(shadow)
         if known is None and found.ephemeral is not None:
-            known = await self._change(running, found.ephemeral, "ephemeralcontainers")
+            known = _refusal(await self._requests.change(running, found.ephemeral, "ephemeralcontainers"))
         if known is None and found.resize is not None:
             known = await self._resize(key, asked, running, found.resize, consumer_id=consumer_id)
         if found.patch is not None:
-            refused = await self._change(running, found.patch, None)
+            refused = _refusal(await self._requests.change(running, found.patch))
             known = known or refused
         return known
 
     async def _resize(self, key: Key, asked: Json, running: Json, patch: Json, *, consumer_id: str) -> Refusal | None:
         refusal = await self._admission.admit(key, asked, consumer_id=consumer_id, grows=True)
-        if refusal is None:
-            refusal = await self._change(running, patch, "resize")
-            if refusal is not None:
-                self._admission.release(key)
-        return refusal
-
-    async def _change(self, running: Json, patch: Json, subresource: str | None) -> Refusal | None:
-        meta = running["metadata"]
-        body = {**patch, "metadata": {**patch.get("metadata", {}), "uid": meta["uid"]}}
-        self._check_leading()
-        try:
-            changed = await self._client.patch(
-                PODS,
-                body,
-                name=meta["name"],
-                namespace=meta["namespace"],
-                subresource=subresource,
-                kind=PatchType.STRATEGIC,
-                decode=Object,
-            )
-        except ApiError as error:
-            if error.retryable or error.status == 409 or error.not_found:
-                raise
-            return refusals.change(error)
-        if subresource == "resize":
-            self._admission.made((meta["namespace"], meta["name"]), changed.metadata)
+        if refusal is not None:
+            return refusal
+        changed = await self._requests.change(running, patch, "resize")
+        if isinstance(changed, Refusal):
+            self._admission.release(key)
+            return changed
+        self._admission.made(key, changed.metadata)
         return None
 
     # -- the end
@@ -320,27 +279,14 @@ class ShadowPods:
         self._remember(key).recorded = shadow.metadata.uid
         log.info("pod ended", pod=f"{key[0]}/{key[1]}", phase=verdict.phase, reason=verdict.reason)
 
-    async def _release(self, pod: Object) -> None:
-        """Take our finalizer from a pod: what there is to know of it is recorded."""
-        meta = pod.metadata
-        if POD_FINALIZER not in meta.finalizers:
-            return
-        self._check_leading()
-        body = {"metadata": {"uid": meta.uid, "$deleteFromPrimitiveList/finalizers": [POD_FINALIZER]}}
-        try:
-            await self._client.patch(PODS, body, name=meta.name, namespace=meta.namespace, kind=PatchType.STRATEGIC)
-        except ApiError as error:
-            if not (error.not_found or error.status == 409):
-                raise
-
     async def _end(self, key: Key, shadow: ShadowPod, pod: Object | None) -> Result | None:
         """The consumer wants the pod gone: delete it with its grace, and let the ShadowPod go after it."""
         pod = pod or await self._unseen(key, shadow)
         if pod is None:
-            await self._let_go(shadow)
+            await self._requests.let_go(shadow)
             return None
-        await self._release(pod)
-        await self._delete(shadow, pod)
+        await self._requests.release(pod)
+        await self._requests.delete(pod, grace=shadow.spec.deletion_grace_period_seconds)
         return Result(requeue_after=GONE_RETRY)
 
     def _seen_to_go(self, key: Key, shadow: ShadowPod) -> bool:
@@ -349,28 +295,11 @@ class ShadowPods:
         known = shadow.status.pod_uid
         return tombstone is not None and tombstone.evidence is Evidence.WATCH and tombstone.uid == known
 
-    async def _delete(self, shadow: ShadowPod, pod: Object) -> None:
-        meta, grace = pod.metadata, shadow.spec.deletion_grace_period_seconds
-        if meta.deletion_timestamp and (grace is None or (meta.deletion_grace_period_seconds or 0) <= grace):
-            return
-        self._check_leading()
-        try:
-            await self._client.delete(
-                PODS, name=meta.name, namespace=meta.namespace, uid=meta.uid, grace_period_seconds=grace
-            )
-        except ApiError as error:
-            if not (error.not_found or error.status == 409):
-                raise
-
-    async def _let_go(self, shadow: ShadowPod) -> None:
-        if SHADOW_FINALIZER in shadow.metadata.finalizers:
-            await self._set_finalizers(shadow, [one for one in shadow.metadata.finalizers if one != SHADOW_FINALIZER])
-
     async def _unseen(self, key: Key, shadow: ShadowPod) -> Object | None:
         """The pod that the cache does not show: a list may lie (fault F12), and a watch tells of a pod's end."""
         if self._seen_to_go(key, shadow):
             return None
-        found = await self._ask(key)
+        found = await self._requests.pod(key)
         return found if found is not None and forging.made_for(found.metadata) == shadow.metadata.uid else None
 
     def _assume(self, key: Key, pod: Object) -> float:
@@ -379,22 +308,6 @@ class ShadowPods:
         entry.assumed, entry.assumed_at = pod, time.monotonic()
         return entry.assumed_at
 
-    async def _ask(self, key: Key) -> Object | None:
-        """The pod of this name as the API server has it now."""
-        return await self._client.find(PODS, namespace=key[0], name=key[1], decode=Object)
 
-    async def _set_finalizers(self, shadow: ShadowPod, finalizers: list[str]) -> ShadowPod | None:
-        """Set them in the very state that we know; None if that is not the state any more."""
-        meta = shadow.metadata
-        body: dict[str, Any] = {
-            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}
-        }
-        self._check_leading()
-        try:
-            return await self._client.patch(
-                SHADOW_PODS, body, name=meta.name, namespace=meta.namespace, decode=ShadowPod
-            )
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+def _refusal(answer: Object | Refusal) -> Refusal | None:
+    return answer if isinstance(answer, Refusal) else None
