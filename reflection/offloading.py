@@ -33,8 +33,9 @@ from reflection.managed.writer import ShadowRemotes
 from reflection.mapping import NamespaceNotMappedError
 from reflection.massend import MassEnd
 from reflection.namespaces import MappedNamespaces, Namespaces
+from reflection.pair import Parts
 from reflection.pending import PendingLimit
-from reflection.pods import Parts, PodReconciler
+from reflection.pods import PodReconciler
 from reflection.references import References, RefKey, reference_keys
 from reflection.remotes import DirectRemotes, Remotes
 from reflection.reports import Reports

@@ -12,7 +12,8 @@ from kube.store import MutableStore
 from reflection.forge import names
 from reflection.forge.model import ForgeContext
 from reflection.ledger import Ledger
-from reflection.pods import Parts, PodReconciler
+from reflection.pair import Parts
+from reflection.pods import PodReconciler
 from reflection.remotes import DirectRemotes
 
 KEY = ("web", "a")
