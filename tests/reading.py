@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from deploy.lab.connections import Connections
+
 Json = dict[str, Any]
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _FLAGS = {"-l": "labelSelector", "--selector": "labelSelector", "--field-selector": "fieldSelector"}
@@ -56,11 +58,9 @@ class _Kind:
 
 @dataclass
 class Reader:
-    """One API server as one identity. Connections are made for each question, so threads may share it."""
+    """One API server as one identity. Threads may share it."""
 
-    host: str
-    port: int
-    tls: ssl.SSLContext
+    connections: Connections
     token: str
     kinds: dict[str, _Kind] = field(default_factory=dict)
     """By all words for them, and by `apiVersion kind`."""
@@ -127,25 +127,20 @@ class Reader:
         accept: str = "application/json",
         body: Mapping[str, Any] | None = None,
     ) -> Json:
-        connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=30)
+        headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         try:
-            headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
             if body is None:
-                connection.request("GET", path, headers=headers)
+                answer = self.connections.exchange("GET", path, headers=headers, timeout=30)
             else:
-                connection.request(
-                    method, path, headers={**headers, "Content-Type": "application/json"}, body=json.dumps(body)
-                )
-            response = connection.getresponse()
-            answer = response.read()
-            if response.status >= 400:
-                raise _refusal(response.status, answer)
-            decoded: Json = json.loads(answer)
+                headers["Content-Type"] = "application/json"
+                sent = json.dumps(body)
+                answer = self.connections.exchange(method, path, headers=headers, body=sent, timeout=30)
+            if answer.status >= 400:
+                raise _refusal(answer.status, answer.content)
+            decoded: Json = json.loads(answer.content)
             return decoded
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise RefusedError(0, f"Unable to connect to the server: {error}") from error
-        finally:
-            connection.close()
 
 
 def reader(kubeconfig: Path) -> Reader:
@@ -168,7 +163,7 @@ def _reader(kubeconfig: Path, _changed: int) -> Reader:
     elif "token" not in user:
         raise NotUnderstoodError(kubeconfig)
     address = urllib.parse.urlsplit(cluster["server"])
-    return Reader(address.hostname or "", address.port or 443, tls, user.get("token", ""))
+    return Reader(Connections(address.hostname or "", address.port or 443, tls=tls), user.get("token", ""))
 
 
 def _text(data: str) -> str:

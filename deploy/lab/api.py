@@ -1,6 +1,6 @@
 """A small blocking client of a lab cluster's API server, for setting the cluster up and for looking at it.
 
-One connection per call, so threads may share it. It is not the project's client library on purpose: the lab must not
+Threads may share it. It is not the project's client library on purpose: the lab must not
 depend on what it tests.
 """
 
@@ -11,9 +11,9 @@ import json
 import ssl
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
+from deploy.lab.connections import Connections
 from deploy.lab.errors import LabError
 from deploy.lab.pki import PairFiles
 
@@ -54,10 +54,10 @@ class Api:
 
     def __init__(self, url: str, *, ca: str, pair: PairFiles | None) -> None:
         parts = urllib.parse.urlsplit(url)
-        self._host, self._port = parts.hostname or "", parts.port or 443
-        self._tls = ssl.create_default_context(cafile=ca)
+        tls = ssl.create_default_context(cafile=ca)
         if pair:
-            self._tls.load_cert_chain(pair.certificate, pair.key)
+            tls.load_cert_chain(pair.certificate, pair.key)
+        self._connections = Connections(parts.hostname or "", parts.port or 443, tls=tls)
 
     def request(
         self,
@@ -69,32 +69,33 @@ class Api:
         timeout: float = 30.0,
     ) -> Json:
         """One request; the decoded answer. StatusError for a status of 400 and more, OSError without an answer."""
-        with self._sent(method, path, body=body, content_type=content_type, timeout=timeout) as response:
-            decoded: Json = json.loads(response.read() or b"{}")
-            return decoded
+        headers = {"Content-Type": content_type} if body is not None else {}
+        sent = None if body is None else json.dumps(body)
+        decoded: Json = json.loads(self._answer(method, path, body=sent, headers=headers, timeout=timeout) or b"{}")
+        return decoded
 
     def text(self, path: str, *, timeout: float = 10.0) -> str:
         """GET of something that is not JSON, such as /readyz or /metrics."""
-        with self._sent("GET", path, timeout=timeout) as response:
-            return response.read().decode()
+        return self._answer("GET", path, timeout=timeout).decode()
 
     def watch(self, path: str, *, timeout: float) -> Iterator[Json]:
         """Events of a watch, until the server ends it or stays silent for `timeout` seconds (OSError)."""
-        with self._sent("GET", path, timeout=timeout) as response:
+        connection = self._connections.new(timeout=timeout)
+        try:
+            response = _begun(connection, path, headers={}, most=399)
             while line := response.readline():
                 event: Json = json.loads(line)
                 yield event
+        finally:
+            connection.close()
 
     def streaming(
         self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float = 30.0
     ) -> http.client.HTTPSConnection:
         """GET whose answer (200, or 101 to an upgrade) has begun; the connection is the caller's to close."""
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=timeout)
+        connection = self._connections.new(timeout=timeout)
         try:
-            connection.request("GET", path, headers=dict(headers or {}))
-            response = connection.getresponse()
-            if response.status >= 300:
-                raise StatusError("GET", path, response.status, response.read().decode(errors="replace"))
+            _begun(connection, path, headers=headers or {}, most=299)
         except BaseException:
             connection.close()
             raise
@@ -124,20 +125,30 @@ class Api:
             "PATCH", object_path(manifest) + query, body=manifest, content_type="application/apply-patch+yaml"
         )
 
-    @contextmanager
-    def _sent(
-        self, method: str, path: str, *, body: Json | None = None, content_type: str = "", timeout: float
-    ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=timeout)
-        try:
-            headers = {"Content-Type": content_type} if body is not None else {}
-            connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise StatusError(method, path, response.status, response.read().decode(errors="replace"))
-            yield response
-        finally:
-            connection.close()
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float,
+    ) -> bytes:
+        answer = self._connections.exchange(method, path, body=body, headers=headers or {}, timeout=timeout)
+        if answer.status >= 400:
+            raise StatusError(method, path, answer.status, answer.content.decode(errors="replace"))
+        return answer.content
+
+
+def _begun(
+    connection: http.client.HTTPSConnection, path: str, *, headers: Mapping[str, str], most: int
+) -> http.client.HTTPResponse:
+    """The answer to a GET, not read yet. StatusError for a status above `most`."""
+    connection.request("GET", path, headers=dict(headers))
+    response = connection.getresponse()
+    if response.status > most:
+        raise StatusError("GET", path, response.status, response.read().decode(errors="replace"))
+    return response
 
 
 def object_path(manifest: Mapping[str, Any]) -> str:

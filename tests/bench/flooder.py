@@ -20,7 +20,7 @@ _PATH = "/apis/offloading.isthmus.dev/v1alpha1/namespaces/{}/namespacemaps?dryRu
 async def flood(kubeconfig: Path, namespace: str, connections: int) -> tuple[int, int]:
     """Ask until told to stop: how many requests were answered, and how many of them with 429."""
     reader = reading.reader(kubeconfig)
-    url = f"https://{reader.host}:{reader.port}{_PATH.format(namespace)}"
+    url = f"https://{reader.connections.host}:{reader.connections.port}{_PATH.format(namespace)}"
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     answered = refused = 0
@@ -39,7 +39,9 @@ async def flood(kubeconfig: Path, namespace: str, connections: int) -> tuple[int
                 answered += 1
                 refused += response.status == 429
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=reader.tls, limit=connections)) as session:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=reader.connections.tls, limit=connections)
+    ) as session:
         asking = [asyncio.create_task(ask(session, number)) for number in range(connections)]
         await stop.wait()
         for task in asking:
