@@ -443,7 +443,9 @@ class Peer(_message.Message):
     """1 to 4095, unique among the gateway's peers and kept for life: packet mark, conntrack zone and routing table."""
     @_builtins.property
     def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Links to it; more than one share the flows."""
+        """Links to it, 1 to 8; more than one (WireGuard only; feature "parallel-links") share the flows. One whose probe, the
+        `ProbeTarget` with one of its `neighbours` as address, is not answered carries none until it is.
+        """
 
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefixMap]:
@@ -823,7 +825,7 @@ class AgentState(_message.Message):
     standby: _builtins.bool
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"wireguard-kernel", "wireguard-userspace", "geneve", "vxlan", "exports", "transit", "multilink" ...; of a probe
+        """"wireguard-kernel", "wireguard-userspace", "geneve", "vxlan", "exports", "transit", "parallel-links" ...; of a probe
         "probes" alone.
         """
 

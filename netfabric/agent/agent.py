@@ -53,7 +53,7 @@ class Agent:
         self._netlink = netlink
         self.reconciler = reconciler
         self._responder = Responder()
-        self.monitor = Monitor(on_change=self._tell)
+        self.monitor = Monitor(on_change=self._verdict)
         self._counts: dict[str, Count] = {}
         self._news = asyncio.Condition()
         self._edition = 0
@@ -74,6 +74,7 @@ class Agent:
             )
             agent = cls(settings, netlink, reconciler)
             reconciler.on_pass = agent.passed
+            reconciler.measured = lambda: tuple(agent.monitor.measured.values())
             reconciler.restore()
             try:
                 yield agent
@@ -95,7 +96,7 @@ class Agent:
         if self.settings.role is Role.PROBE:
             return ["probes"]
         abilities = self.reconciler.abilities
-        found = ["exports", "transit", "zones"]
+        found = ["exports", "transit", "zones"] + ["parallel-links"] * abilities.multipath
         if abilities.wireguard is not None:
             found.append(f"wireguard-{abilities.wireguard.value.replace('-', '')}")
         return sorted(found + ["geneve"] * abilities.geneve + ["vxlan"] * abilities.vxlan)
@@ -160,6 +161,11 @@ class Agent:
         count = min(request.count or 3, _MOST_PROBES)
         timeout = min(request.timeout_milliseconds or 1000, 5000) / 1000
         return await _probe(address, request.port, source, count=count, timeout=timeout, mtu=request.path_mtu)
+
+    def _verdict(self) -> None:
+        """A path began or ceased to pass: who wants to know is told, and flows are spread over those that do."""
+        self.reconciler.reconsider()
+        self._tell()
 
     def _tell(self) -> None:
         self._telling.set()

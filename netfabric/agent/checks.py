@@ -14,6 +14,8 @@ from netfabric.agent.model import Address, Desired, Network, Peer, Role, ThirdPa
 
 # More than this of the address space is nobody's own: "half a default route" included.
 _WIDEST = {4: 8, 6: 16}
+MOST_LINKS = 8
+"""Of one peer."""
 _SPECIAL = ("is_loopback", "is_multicast", "is_unspecified", "is_link_local")
 
 
@@ -95,19 +97,19 @@ def _wireguard_prefixes(kind: WireGuardLink, path: str) -> None:
 
 
 def _peers(desired: Desired) -> None:
-    names = {link.name for link in desired.links}
+    names = {link.name: link.kind for link in desired.links}
     used: set[str] = set()
     for index, peer in enumerate(desired.peers):
         path = f"peers[{index}]"
-        if len(peer.links) != 1:
-            raise InvalidStateError(
-                f"{path}.links", f"has {len(peer.links)} entries; this agent has one link for a peer"
-            )
+        if not 1 <= len(peer.links) <= MOST_LINKS:
+            raise InvalidStateError(f"{path}.links", f"has {len(peer.links)} entries; expected 1 to {MOST_LINKS}")
         for number, link in enumerate(peer.links):
             if link not in names:
                 raise InvalidStateError(f"{path}.links[{number}]", f"{link!r} is none of links[].name")
             if link in used:
                 raise InvalidStateError(f"{path}.links[{number}]", f"{link!r} is listed already: a link has one peer")
+            if len(peer.links) > 1 and not isinstance(names[link], WireGuardLink):
+                raise InvalidStateError(f"{path}.links[{number}]", f"{link!r} is not WireGuard: only such share flows")
             used.add(link)
         _prefixes(desired, peer, path)
         _policy(peer, path)

@@ -91,17 +91,17 @@ def difference(present: KernelState, wanted: KernelState) -> tuple[list[Step], l
     steps += _links(present, links, remade)
     # What hung on an interface that is made anew went with it.
     addresses = {entry for entry in present.addresses if entry[0] not in remade}
-    routes = {route for route in present.routes if route.link not in remade}
+    routes = {route for route in present.routes if remade.isdisjoint(route.links)}
     usable = links.keys() | present.foreign
     needed = {entry for entry in wanted.addresses if entry[0] in usable}
     steps += [AddressStep(Do.ADD, *entry) for entry in sorted(needed - addresses, key=str)]
-    steps += _routes(routes, {route for route in wanted.routes if not route.link or route.link in usable})
+    steps += _routes(routes, {route for route in wanted.routes if usable.issuperset(route.links)})
     steps += [RuleStep(Do.ADD, rule) for rule in sorted(wanted.rules - present.rules, key=str)]
     steps += [RuleStep(Do.DELETE, rule) for rule in sorted(present.rules - wanted.rules, key=str)]
     ours = {entry for entry in addresses if entry[0] in present.links and entry[0] in links}
     steps += [AddressStep(Do.DELETE, *entry) for entry in sorted(ours - needed, key=str)]
     steps += [LinkStep(Do.DELETE, present.links[n]) for n in sorted(present.links.keys() - links.keys())]
-    missing = {route.link for route in wanted.routes if route.link} | {name for name, _ in wanted.addresses}
+    missing = {name for route in wanted.routes for name in route.links} | {name for name, _ in wanted.addresses}
     problems += [
         Problem(f"links[{name}]", "LinkMissing", f"there is no interface {name}; it is to be made by something else")
         for name in sorted(missing - usable - wanted.links.keys())

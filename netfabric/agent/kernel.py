@@ -13,9 +13,9 @@ the way that the question took.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from netfabric.agent.model import (
     Address,
@@ -48,6 +48,8 @@ _INSIDE_METRIC = 7300
 LAST_METRIC = 2**31
 _DEFAULT_METRIC = {4: 0, 6: 1024}
 _EVERYTHING: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+_SHARED_VIA: dict[int, Address | None] = {4: None, 6: ip_address("fe80::1")}
+"""IPv6 shares only ways with a next hop (ip6_route_multipath_add); a tunnel has no neighbours, so that any will do."""
 
 WIREGUARD_OVERHEAD = {4: 60, 6: 80}
 OVERLAY_OVERHEAD = {4: 50, 6: 70}
@@ -77,7 +79,7 @@ class KernelLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRoute:
-    """A route of ours; without a link it is `unreachable`."""
+    """A route of ours; without a link it is `unreachable`, with others besides flows are spread over them."""
 
     prefix: Network
     table: int = MAIN_TABLE
@@ -85,6 +87,13 @@ class KernelRoute:
     via: Address | None = None
     source: Address | None = None
     metric: int = 0
+    others: tuple[str, ...] = ()
+    """In order behind `link`, which is the first; one that has more than its share is there twice."""
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.link, *self.others) if self.link else ()
 
     @property
     def key(self) -> tuple[int, Network, int]:
@@ -129,21 +138,32 @@ class Abilities:
     wireguard: WireGuardKind | None
     geneve: bool
     vxlan: bool
+    multipath: bool = False
+    """Whether a route may have several links."""
 
     def overlay(self, wanted: Overlay | None) -> Overlay:
         """The technology of an overlay link: the one asked for, else GENEVE if there is one."""
         return wanted or (Overlay.GENEVE if self.geneve else Overlay.VXLAN)
 
 
-def wanted(desired: Desired, *, abilities: Abilities, outer_mtus: Mapping[str, int]) -> KernelState:
-    """The kernel's state that is desired. `outer_mtus`: by link, MTU of the way to its other end, as far as known."""
+def wanted(
+    desired: Desired,
+    *,
+    abilities: Abilities,
+    outer_mtus: Mapping[str, int],
+    carrying: Mapping[str, Sequence[str]] | None = None,
+) -> KernelState:
+    """The kernel's state that is desired. `outer_mtus`: by link, MTU of the way to its other end, as far as known.
+
+    `carrying`: by peer, those of its links that flows go by (see `sharing`); all of those of a peer that is not in it.
+    """
     links = [link for link in desired.links if not (desired.standby and isinstance(link.kind, WireGuardLink))]
     made = (kernel_link(link, abilities=abilities, outer_mtu=outer_mtus.get(link.name, 1500)) for link in links)
     names = {link.name for link in links}
     return KernelState(
         links={link.name: link for link in made if link is not None},
         addresses=frozenset((link.name, address) for link in links for address in link.addresses),
-        routes=frozenset(_routes(desired, names)),
+        routes=frozenset(_routes(desired, names, carrying or {})),
         rules=frozenset(_rules(desired)),
     )
 
@@ -195,7 +215,7 @@ def _rules(desired: Desired) -> Iterator[KernelRule]:
         yield KernelRule(version=version, mark=INSIDE)
 
 
-def _routes(desired: Desired, links: set[str]) -> Iterator[KernelRoute]:
+def _routes(desired: Desired, links: set[str], carrying: Mapping[str, Sequence[str]]) -> Iterator[KernelRoute]:
     for route in desired.routes:
         if route.link not in links:
             continue
@@ -211,8 +231,10 @@ def _routes(desired: Desired, links: set[str]) -> Iterator[KernelRoute]:
         for version in _versions(peer):
             everything, metric = _EVERYTHING[version], _DEFAULT_METRIC[version]
             yield KernelRoute(prefix=everything, table=table, metric=LAST_METRIC)
-            if peer.links[0] in links:
-                yield KernelRoute(prefix=everything, table=table, link=peer.links[0], metric=metric)
+            if used := sorted(links.intersection(carrying.get(peer.name, peer.links))):
+                via = _SHARED_VIA[version] if len(used) > 1 else None
+                first, others = used[0], tuple(used[1:])
+                yield KernelRoute(prefix=everything, table=table, link=first, others=others, via=via, metric=metric)
 
 
 def sysctls(desired: Desired) -> dict[str, str]:
@@ -227,6 +249,10 @@ def sysctls(desired: Desired) -> dict[str, str]:
         # Sources are checked by the firewall, by peer: the kernel's own check knows nothing of marks. And a flow that
         # another gateway began must not count as invalid.
         found |= {"ipv4/conf/all/rp_filter": "0", "netfilter/nf_conntrack_tcp_be_liberal": "1"}
+    for peer in desired.peers:
+        if len(peer.links) > 1:
+            # By ports too, so that a flow stays on one link and those of two hosts find both.
+            found |= {f"ipv{version}/fib_multipath_hash_policy": "1" for version in _versions(peer)}
     tunnels = {link for peer in desired.peers for link in peer.links}
     for link in desired.links:
         if not (desired.standby and isinstance(link.kind, WireGuardLink)):

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any, NamedTuple
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netfabric.agent import messages
 from netfabric.agent.diff import AddressStep, Do, LinkStep, RouteStep, RuleStep, Step
 from netfabric.agent.errors import KernelError
 from netfabric.agent.kernel import (
@@ -30,7 +32,7 @@ from netfabric.agent.kernel import (
     KernelRule,
     KernelState,
 )
-from netfabric.agent.model import Address, Interface, WireGuardKind
+from netfabric.agent.model import Interface, WireGuardKind
 
 SECONDS = 10.0
 """Longest that one request to the kernel may take."""
@@ -41,22 +43,10 @@ _LINK_SCOPE = 253
 _KERNEL = 2
 """The protocol of rules that the kernel has by itself (RTPROT_KERNEL)."""
 _UNREACHABLE = 7
+_MULTIPATH = Path("/proc/sys/net/ipv4/fib_multipath_hash_policy")
+"""Is there if the kernel has routes with several links."""
 _PROBE_LINK = "isthmus-try"
 _EXISTS, _NO_SUCH, _GONE, _NO_DEVICE = 17, 3, 2, 19
-
-
-class _Names(NamedTuple):
-    """Attributes of a technology's interfaces (linux/if_link.h)."""
-
-    vni: str
-    port: str
-    remote: str
-    local: str
-
-
-_VXLAN = _Names("IFLA_VXLAN_ID", "IFLA_VXLAN_PORT", "IFLA_VXLAN_GROUP", "IFLA_VXLAN_LOCAL")
-_GENEVE = _Names("IFLA_GENEVE_ID", "IFLA_GENEVE_PORT", "IFLA_GENEVE_REMOTE", "IFLA_GENEVE_LOCAL")
-"""A geneve has no local address; the name is for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +109,7 @@ class Netlink:
             wireguard=WireGuardKind.KERNEL if kernel else fallback,
             geneve=await self._can("geneve", {"geneve_id": 2**24 - 1, "geneve_remote": outer}),
             vxlan=await self._can("vxlan", {"vxlan_id": 2**24 - 1, "vxlan_port": 6092}),
+            multipath=await asyncio.to_thread(_MULTIPATH.exists),
         )
 
     async def _can(self, kind: str, attributes: dict[str, Any]) -> bool:
@@ -142,7 +133,7 @@ class Netlink:
             up = bool(message["flags"] & _IFF_UP)
             reports[name] = LinkReport(up, message.get("mtu"), figures.get("rx_bytes", 0), figures.get("tx_bytes", 0))
             if message.get("ifalias") == ALIAS:
-                ours[name] = _kernel_link(name, message)
+                ours[name] = messages.kernel_link(name, message)
             else:
                 foreign.add(name)
         self._indices, self.reports = indices, reports
@@ -161,14 +152,15 @@ class Netlink:
             async for message in await self._route.get_routes(family=family):
                 if message["proto"] != PROTOCOL:
                     continue
-                reachable = message["type"] != _UNREACHABLE
+                links, via = messages.ways(message, self._names) if message["type"] != _UNREACHABLE else ([""], None)
                 nothing = "0.0.0.0" if version == 4 else "::"
                 yield KernelRoute(
                     prefix=ip_network(f"{message.get('dst') or nothing}/{message['dst_len']}"),
                     table=message.get("table") or message["table"],
-                    link=self._names.get(message.get("oif"), "") if reachable else "",
-                    via=_address(message.get("gateway")),
-                    source=_address(message.get("prefsrc")),
+                    link=links[0],
+                    others=tuple(links[1:]),
+                    via=via,
+                    source=messages.address(message.get("prefsrc")),
                     metric=message.get("priority") or 0,
                 )
 
@@ -188,7 +180,7 @@ class Netlink:
             self._indices.pop(link.name, None)
             return
         if do is Do.ADD and link.kind != "tun":
-            await self._route.link("add", ifname=link.name, kind=link.kind, **_attributes(link))
+            await self._route.link("add", ifname=link.name, kind=link.kind, **messages.attributes(link))
         if do is Do.ADD:
             found = await self._route.link_lookup(ifname=link.name)
             if not found:
@@ -197,7 +189,7 @@ class Netlink:
         index = self._index(link.name)
         if do is Do.CHANGE and link.kind == "vxlan":
             # The far end of a vxlan may move while it is in use; all else of it is told again, unchanged.
-            await self._route.link("set", index=index, kind=link.kind, **_far_end(link))
+            await self._route.link("set", index=index, kind=link.kind, **messages.far_end(link))
         await self._route.link("set", index=index, mtu=link.mtu, ifalias=ALIAS, state="up" if link.up else "down")
 
     async def _address(self, step: AddressStep) -> None:
@@ -212,9 +204,7 @@ class Netlink:
     async def _one_route(self, step: RouteStep) -> None:
         route = step.route
         commands = {Do.ADD: "add", Do.CHANGE: "replace", Do.DELETE: "del"}
-        attributes: dict[str, Any] = {"oif": self._index(route.link)} if route.link else {"type": "unreachable"}
-        if route.via is not None:
-            attributes |= {"gateway": str(route.via), "flags": ["onlink"]}
+        attributes = messages.way(route, [self._index(link) for link in route.links])
         if route.source is not None:
             attributes["prefsrc"] = str(route.source)
         if route.metric:
@@ -255,51 +245,6 @@ class Netlink:
         if name not in self._indices:
             raise KernelError("LinkMissing", f"there is no interface {name}")
         return self._indices[name]
-
-
-def _kernel_link(name: str, message: Any) -> KernelLink:
-    information: Any = message.get("linkinfo") or {}
-    data: Any = information.get("data")
-    kind = information.get("kind") or ""
-    if kind not in ("vxlan", "geneve") or data is None:
-        return KernelLink(name=name, kind=kind, mtu=message.get("mtu"), up=bool(message["flags"] & _IFF_UP))
-    # In full: pyroute2 finds by its short name what it has of a vxlan, and nothing of a geneve.
-    names = _VXLAN if kind == "vxlan" else _GENEVE
-    return KernelLink(
-        name=name,
-        kind=kind,
-        mtu=message.get("mtu"),
-        up=bool(message["flags"] & _IFF_UP),
-        mac=message.get("address"),
-        vni=data.get_attr(names.vni),
-        port=data.get_attr(names.port),
-        remote=_address(data.get_attr(names.remote) or data.get_attr(f"{names.remote}6")),
-        local=_address(data.get_attr(names.local) or data.get_attr(f"{names.local}6")),
-    )
-
-
-def _attributes(link: KernelLink) -> dict[str, Any]:
-    if link.kind == "geneve":
-        six = "6" if link.remote is not None and link.remote.version == 6 else ""
-        far = {f"geneve_remote{six}": str(link.remote)}
-        return {"geneve_id": link.vni, "geneve_port": link.port, "address": link.mac, "mtu": link.mtu} | far
-    if link.kind == "vxlan":
-        return _far_end(link) | {"vxlan_port": link.port, "address": link.mac, "mtu": link.mtu}
-    return {"mtu": link.mtu}
-
-
-def _far_end(link: KernelLink) -> dict[str, Any]:
-    six = "6" if link.remote is not None and link.remote.version == 6 else ""
-    return {
-        "vxlan_id": link.vni,
-        f"vxlan_local{six}": str(link.local),
-        f"vxlan_group{six}": str(link.remote),
-        "vxlan_learning": False,
-    }
-
-
-def _address(text: str | None) -> Address | None:
-    return ip_address(text) if text else None
 
 
 @asynccontextmanager

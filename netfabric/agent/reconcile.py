@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import changes, diff, firewall, kernel, paths, reading, tables, tunnels, wireguard
+from netfabric.agent import changes, diff, firewall, kernel, paths, reading, sharing, tables, tunnels, wireguard
 from netfabric.agent.diff import Do, LinkStep
 from netfabric.agent.errors import FabricError, KernelError, StaleStateError
 from netfabric.agent.kernel import Abilities, KernelState
 from netfabric.agent.memory import Memory
 from netfabric.agent.model import Desired, Problem
 from netfabric.agent.netlink import Netlink
+from netfabric.agent.probing import Measured
 from netfabric.agent.tunnels import Tunnel
 from netfabric.agent.wireguard import Report
 
@@ -54,6 +55,8 @@ class _Pass:
 
     problems: list[Problem] = field(default_factory=list)
     done: int = 0
+    news: frozenset[diff.Step] = frozenset()
+    """Steps from what was wanted before to what is now: they are no repairs."""
 
     def failed(self, where: str, error: KernelError) -> None:
         self.problems.append(Problem(where, error.reason, str(error)))
@@ -82,6 +85,8 @@ class Reconciler:
         self._settings = sysctl
         self.on_pass: Callable[[], None] = lambda: None
         """Called after each pass."""
+        self.measured: Callable[[], Iterable[Measured]] = tuple
+        """What probes have found so far."""
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._fingerprint = memory.load_firewall()
@@ -133,6 +138,11 @@ class Reconciler:
                 async with self._lock:
                     if self.desired is not None:
                         await self._reconcile(self.desired, repairing=True)
+
+    def reconsider(self) -> None:
+        """A probe's verdict is another: have a pass soon, if that changes by which links flows go."""
+        if self.desired is not None and any(len(peer.links) > 1 for peer in self.desired.peers):
+            self._changed.set()
 
     async def watch_paths(self) -> None:
         """Measure how large outer packets may be, for ever."""
@@ -201,8 +211,14 @@ class Reconciler:
             await self._firewall(desired, done)
 
     async def _kernel(self, desired: Desired, done: _Pass) -> None:
-        self.wanted = kernel.wanted(desired, abilities=self.abilities, outer_mtus=self._outer_mtus)
         present = await self._netlink.dump()
+        carrying = sharing.carrying(desired, present, sharing.verdicts(desired, self.measured()))
+        before, self.wanted = (
+            self.wanted,
+            kernel.wanted(desired, abilities=self.abilities, outer_mtus=self._outer_mtus, carrying=carrying),
+        )
+        if self.wanted != before:
+            done.news = frozenset(diff.difference(before, self.wanted)[0])
         steps, problems = diff.difference(present, self.wanted)
         done.problems += problems
         await self._carry_out(steps, done)
@@ -226,7 +242,7 @@ class Reconciler:
             except KernelError as error:
                 done.failed(step.object, error)
             else:
-                done.done += 1
+                done.done += step not in done.news
                 log.info("kernel changed", do=step.do.value, object=step.object)
 
     async def _firewall(self, desired: Desired, done: _Pass) -> None:

@@ -3,6 +3,7 @@
 serve PORT              TCP and UDP echo on all addresses of both families
 tcp HOST PORT BYTES     send and get back so many bytes; prints them; one number more is the port to send from
 udp HOST PORT BYTES     one datagram there and back; prints its size, and by whom the server was called
+spread HOST PORT COUNT  a datagram of 1,000 bytes there and back from each of so many ports; prints how many came back
 sctp-serve PORT         SCTP echo
 sctp HOST PORT BYTES    the same as tcp
 peer HOST PORT          prints the source address that the server sees
@@ -94,6 +95,18 @@ def sctp(host: str, port: int, size: int) -> None:
 
 def udp(host: str, port: int, size: int) -> None:
     sys.stdout.write(f"{len(_ask(host, port, bytes(size)))}\n")
+
+
+def spread(host: str, port: int, count: int) -> None:
+    answered = 0
+    for _ in range(count):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(1)
+            sender.connect((host, port))
+            sender.send(bytes(1000))
+            with contextlib.suppress(TimeoutError, OSError):
+                answered += len(sender.recv(65536)) == 1000
+    sys.stdout.write(f"{answered}\n")
 
 
 def peer(host: str, port: int) -> None:
@@ -202,5 +215,5 @@ if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     numbers = [int(word) if word.isdigit() else word for word in rest]
     verbs = {"serve": serve, "tcp": tcp, "udp": udp, "peer": peer, "stream": stream, "beat": beat}
-    verbs |= {"sctp": sctp, "sctp-serve": sctp_serve, "dns": dns}
+    verbs |= {"spread": spread, "sctp": sctp, "sctp-serve": sctp_serve, "dns": dns}
     verbs[verb](*numbers)  # type: ignore[operator]

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from netfabric.agent import netlink
+from netfabric.agent import messages
 from netfabric.agent.kernel import KernelLink
 
 _NAME, _MTU, _ADDRESS, _LINKINFO = 3, 4, 1, 18
@@ -35,7 +35,7 @@ def message(kind: bytes, data: dict[int, bytes]) -> ifinfmsg:
 
 @pytest.mark.parametrize(("address", "number"), [("10.9.0.2", 2), ("fd00::2", 7)])
 def test_a_geneve_interface_is_read(address: str, number: int) -> None:
-    found = netlink._kernel_link("un-1", message(b"geneve", _GENEVE | {number: ip_address(address).packed}))
+    found = messages.kernel_link("un-1", message(b"geneve", _GENEVE | {number: ip_address(address).packed}))
     assert found == KernelLink(
         name="un-1", kind="geneve", mtu=1450, mac="02:00:00:00:00:07", vni=101, remote=ip_address(address), port=6091
     )
@@ -44,7 +44,7 @@ def test_a_geneve_interface_is_read(address: str, number: int) -> None:
 @pytest.mark.parametrize(("version", "group", "local"), [(4, 2, 4), (6, 16, 17)])
 def test_a_vxlan_interface_is_read(version: int, group: int, local: int) -> None:
     near, far = map(ip_address, ("10.9.0.1", "10.9.0.2") if version == 4 else ("fd00::1", "fd00::2"))
-    found = netlink._kernel_link("un-1", message(b"vxlan", _VXLAN | {group: far.packed, local: near.packed}))
+    found = messages.kernel_link("un-1", message(b"vxlan", _VXLAN | {group: far.packed, local: near.packed}))
     mac = "02:00:00:00:00:07"
     wanted = {"mtu": 1450, "mac": mac, "vni": 101, "remote": far, "local": near, "port": 6091}
     assert found == KernelLink(name="un-1", kind="vxlan", **wanted)  # type: ignore[arg-type] # of several types

@@ -105,3 +105,18 @@ async def test_rules_stay_as_long_as_a_link_cannot_be_removed(reconciler: Reconc
     assert await have(reconciler, nothing()) == ()
     assert not kernel.table
     assert not kernel.links
+
+
+async def test_what_is_wanted_otherwise_than_before_is_no_repair(reconciler: Reconciler, kernel: Kernel) -> None:
+    async def repaired() -> int:
+        before = reconciler.repairs
+        await have(reconciler, connected())
+        return reconciler.repairs - before
+
+    await repaired()
+    missing = await repaired()  # all but links, which this kernel does not keep
+    reconciler._outer_mtus = {"un-1": 1400}
+    assert (await repaired(), kernel.did[-1]) == (missing, "link change")
+    kernel.links.clear()
+    reconciler._outer_mtus = {"un-1": 1300}
+    assert (await repaired(), kernel.did[-1]) == (missing + 1, "link add"), "also when both come at once"
