@@ -90,6 +90,12 @@ PublicKey = Annotated[
 ]
 
 
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+MOST_TUNNELS = 8
+"""Between two gateways."""
+
+
 class Remapped(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A network and what stands for it on the other side, prefix for prefix."""
 

@@ -8,13 +8,23 @@ import msgspec
 from msgspec import Meta
 
 from api.meta import Conditions, rule
-from api.networking.common import MOST_NETWORKS, Address, Cidr, Endpoint, Name, PublicKey, Remapped, Rules
+from api.networking.common import (
+    MOST_NETWORKS,
+    MOST_TUNNELS,
+    Address,
+    Cidr,
+    Endpoint,
+    Name,
+    Port,
+    PublicKey,
+    Remapped,
+    Rules,
+)
 from kube.objects import Metadata
 
 Technology = Literal["WireGuard", "VXLAN", "None"]
 TrafficPolicy = Literal["OffloadedPods", "WholeCluster"]
 Family = Literal["Pod", "Service", "External"]
-Port = Annotated[int, Meta(ge=1, le=65535)]
 Mtu = Annotated[int, Meta(ge=1280, le=9000)]
 ConnectionState = Literal["Unknown", "Connecting", "Connected", "Disconnected"]
 
@@ -70,6 +80,29 @@ class LocalSide(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
             extra_json_schema={"x-kubernetes-list-type": "atomic"},
         ),
     ] = ()
+    tunnel_ports: Annotated[
+        tuple[Port, ...],
+        Meta(
+            description="TunnelPorts are the UDP ports at the endpoints' host by which the peer reaches the second "
+            "tunnel and those after it; absent, those on which the gateway listens, or behind an endpoint whose port "
+            "is another than that, the ports that follow the endpoint's.",
+            max_length=MOST_TUNNELS - 1,
+            extra_json_schema={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
+
+
+class PeerTunnel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A tunnel that the peer has besides the first."""
+
+    public_key: Annotated[PublicKey, Meta(description="PublicKey is the tunnel's WireGuard public key in base64.")]
+    port: Annotated[
+        Port | None,
+        Meta(
+            description="Port is the UDP port at the endpoint's host where it is reached; absent, the one that follows "
+            "the endpoint's, by the tunnel's place in the list."
+        ),
+    ] = None
 
 
 class PeerSide(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -113,6 +146,14 @@ class PeerSide(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
             extra_json_schema={"x-kubernetes-list-type": "set"},
         ),
     ] = ()
+    tunnels: Annotated[
+        tuple[PeerTunnel, ...],
+        Meta(
+            description="Tunnels are those that the peer has besides the first, whose key and endpoint are above.",
+            max_length=MOST_TUNNELS - 1,
+            extra_json_schema={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
 
 
 class KeySecret(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -128,6 +169,10 @@ class NetworkPeeringSpec(msgspec.Struct, frozen=True, kw_only=True, rename="came
         rule(
             "!has(self.technology) || self.technology != 'None' || !has(self.mtu)",
             "mtu must not be given with technology None: whoever made that network has set it",
+        ),
+        rule(
+            "!has(self.tunnels) || self.tunnels == 1 || !has(self.technology) || self.technology == 'WireGuard'",
+            "tunnels must be 1 unless technology is WireGuard: only its tunnels share flows",
         ),
     ]
 
@@ -153,6 +198,15 @@ class NetworkPeeringSpec(msgspec.Struct, frozen=True, kw_only=True, rename="came
             "is free, which the status tells."
         ),
     ] = None
+    tunnels: Annotated[
+        int,
+        Meta(
+            description="Tunnels is how many WireGuard tunnels there are between the gateways, each on a port of its "
+            "own; flows are spread over them. If both sides do not say the same, the smaller number is used.",
+            ge=1,
+            le=MOST_TUNNELS,
+        ),
+    ] = 1
     mtu: Annotated[
         Mtu | None,
         Meta(
@@ -223,6 +277,19 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     technology: Annotated[str, Meta(description="Technology is what carries packets, in full.")] = ""
 
 
+class Tunnel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One of several tunnels to the peer."""
+
+    port: Annotated[int, Meta(description="Port is the UDP port on which the gateway listens for it.")]
+    public_key: Annotated[
+        str, Meta(description="PublicKey is this cluster's WireGuard public key for it.", max_length=44)
+    ]
+    state: Annotated[
+        ConnectionState,
+        Meta(description="State says whether the peer answers by it; Unknown too if the peer has fewer tunnels."),
+    ] = "Unknown"
+
+
 class NodeProblem(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A node whose pods do not reach the peer."""
 
@@ -269,6 +336,15 @@ class NetworkPeeringStatus(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     connection: Annotated[
         Connection | None, Meta(description="Connection is how the tunnel is, as the active gateway says.")
     ] = None
+    tunnels: Annotated[
+        tuple[Tunnel, ...],
+        Meta(
+            description="Tunnels are all of them, in their order, if this side has more than one; connection is then "
+            "that of the first by which the peer answers.",
+            max_length=MOST_TUNNELS,
+            extra_json_schema={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = ()
     paths: Annotated[Paths | None, Meta(description="Paths tell whether nodes reach the gateway.")] = None
 
 

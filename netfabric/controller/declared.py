@@ -48,6 +48,8 @@ def peer_input(peering: NetworkPeering) -> PeerInput:
         port=spec.port,
         held_port=status.port,
         held_number=status.number,
+        tunnels=spec.tunnels,
+        held_further=tuple(one.port for one in status.tunnels[1:]),
     )
 
 

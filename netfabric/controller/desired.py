@@ -18,7 +18,7 @@ from ipaddress import ip_address, ip_network
 
 from netfabric._pb import fabric_pb2 as pb
 from netfabric.controller import links
-from netfabric.controller.facts import Agent, PeerFacts, World
+from netfabric.controller.facts import Agent, PeerFacts, TunnelFacts, World
 from netfabric.controller.policy import policy
 from netfabric.plan import probes
 from netfabric.plan.model import Kind
@@ -27,6 +27,8 @@ from netfabric.plan.spans import spans
 
 CONTRACT = 1
 KEEPALIVE_SECONDS = 20
+PARALLEL = "parallel-links"
+"""The feature of agents that may be told of several tunnels to one peer."""
 
 
 def gateway(world: World, agent: Agent) -> pb.DesiredState:
@@ -46,12 +48,17 @@ def gateway(world: World, agent: Agent) -> pb.DesiredState:
     for peer in world.peers:
         if peer.technology == "None":
             continue
-        state.links.append(_tunnel(peer, agent))
         state.peers.append(_peer(world, peer))
-        state.masquerades.extend(_masquerades(world, peer, agent))
-        if not standby:
-            state.probes.append(_probe(links.peer_link(peer.number), links.tunnel(peer.public_key, peer.peer_key)))
-            state.probes[-1].peer = peer.name
+        for tunnel in tunnels(peer, agent):
+            name = links.peer_link(peer.number, tunnel=tunnel.number)
+            state.links.append(_tunnel(name, peer, tunnel, agent))
+            state.peers[-1].links.append(name)
+            state.masquerades.extend(_masquerades(world, name, agent))
+            if not standby:
+                state.probes.append(_probe(name, links.tunnel(tunnel.public_key, tunnel.peer_key)))
+                state.probes[-1].peer = peer.name
+    if any(len(peer.links) > 1 for peer in state.peers):
+        state.requires.append(PARALLEL)
     state.exports.extend(_exports(world))
     state.probe_answers.extend(_probe_answers(world, agent))
     return state
@@ -159,9 +166,14 @@ def _probe_answers(world: World, agent: Agent) -> Iterator[pb.ProbeAnswer]:
 # -- to peers
 
 
-def _tunnel(peer: PeerFacts, agent: Agent) -> pb.Link:
-    ends = links.tunnel(peer.public_key, peer.peer_key)
-    link = pb.Link(name=links.peer_link(peer.number), mtu=peer.mtu)
+def tunnels(peer: PeerFacts, agent: Agent) -> tuple[TunnelFacts, ...]:
+    """Those to a peer that a gateway can have: one of an earlier version has the first only."""
+    return peer.tunnels if PARALLEL in agent.capabilities else peer.tunnels[:1]
+
+
+def _tunnel(name: str, peer: PeerFacts, tunnel: TunnelFacts, agent: Agent) -> pb.Link:
+    ends = links.tunnel(tunnel.public_key, tunnel.peer_key)
+    link = pb.Link(name=name, mtu=peer.mtu)
     _address(link, [ends])
     if peer.technology == "VXLAN":
         host, _, port = peer.endpoint.rpartition(":")
@@ -176,12 +188,12 @@ def _tunnel(peer: PeerFacts, agent: Agent) -> pb.Link:
         )
         return link
     other = pb.WireGuardPeer(
-        public_key=peer.peer_key,
-        endpoint=peer.endpoint,
+        public_key=tunnel.peer_key,
+        endpoint=tunnel.endpoint,
         allowed_ips=[*(str(one.mapping.outer) for one in peer.networks), f"{ends.theirs}/32"],
         keepalive_seconds=KEEPALIVE_SECONDS if peer.dials else 0,
     )
-    made = pb.WireGuard(private_key=pb.Key(value=peer.private_key), listen_port=peer.port, peers=[other])
+    made = pb.WireGuard(private_key=pb.Key(value=tunnel.private_key), listen_port=tunnel.port, peers=[other])
     link.wireguard.CopyFrom(made)
     return link
 
@@ -191,18 +203,17 @@ def _peer(world: World, peer: PeerFacts) -> pb.Peer:
     return pb.Peer(
         name=peer.name,
         number=peer.number,
-        links=[links.peer_link(peer.number)],
         prefixes=prefixes,
         policy=policy(world, peer),
     )
 
 
-def _masquerades(world: World, peer: PeerFacts, agent: Agent) -> Iterator[pb.Masquerade]:
+def _masquerades(world: World, link: str, agent: Agent) -> Iterator[pb.Masquerade]:
     """What is no pod, Service or external address of ours gets an address that the peer knows a way back to."""
     own = world.networks(*Kind)
     for version, address in sorted(sources(world, agent).items()):
         keep = [str(one) for one in spans(own) if one.version == version]
-        yield pb.Masquerade(link=links.peer_link(peer.number), keep=keep, address=address)
+        yield pb.Masquerade(link=link, keep=keep, address=address)
 
 
 def sources(world: World, agent: Agent) -> dict[int, str]:

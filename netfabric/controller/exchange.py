@@ -8,11 +8,12 @@ secret is in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from api.networking.common import Remapped
 from api.networking.definitions import NETWORK_PEERINGS
-from api.networking.peering import NetworkPeering, PeerSide
+from api.networking.peering import LocalSide, NetworkPeering, NetworkPeeringStatus, PeerSide, PeerTunnel
 from kube.objects import to_dict
 from netfabric.plan import probes
 
@@ -31,6 +32,8 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         raise NotReadyError(f"{where}: spec.local is not declared yet: what would the peer be told?")
     if not status.public_key and peering.spec.technology != "None":
         raise NotReadyError(f"{where}: it has no public key yet: does the manager run with --module=network?")
+    if peering.spec.tunnels > 1 and len(status.tunnels) != peering.spec.tunnels:
+        raise NotReadyError(f"{where}: its further tunnels have no keys yet: does a manager of this version run?")
     told = PeerSide(
         pod_cidrs=local.pod_cidrs,
         service_cidrs=local.service_cidrs,
@@ -42,6 +45,7 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         ),
         # With technology None packets do not come by our gateways, so nobody would answer.
         probe_addresses=probes.addresses(local.pod_cidrs) if peering.spec.technology != "None" else (),
+        tunnels=tuple(_further(local, status)),
     )
     return {
         "apiVersion": NETWORK_PEERINGS.api_version,
@@ -52,3 +56,13 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
             "peer": {**dict.fromkeys(PeerSide.__struct_encode_fields__), **to_dict(told)},
         },
     }
+
+
+def _further(local: LocalSide, status: NetworkPeeringStatus) -> Iterator[PeerTunnel]:
+    """Tunnels behind the first; whoever dials has no ports to tell."""
+    outside = int(local.endpoints[0].rpartition(":")[2]) if local.endpoints else 0
+    for number, one in enumerate(status.tunnels[1:], start=1):
+        port = one.port if outside == status.port else outside + number
+        if number <= len(local.tunnel_ports):
+            port = local.tunnel_ports[number - 1]
+        yield PeerTunnel(public_key=one.public_key, port=port if outside else None)

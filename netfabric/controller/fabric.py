@@ -33,6 +33,7 @@ from netfabric.controller.authority import CHECK_SECONDS, Authority, Credential
 from netfabric.controller.external import ExternalStatuses
 from netfabric.controller.facts import Agent, Offloaded, World
 from netfabric.controller.keys import KeyPair, Keys
+from netfabric.controller.known import Known, Seen, tunnel_keys
 from netfabric.controller.nodes import Node, Pod
 from netfabric.controller.numbers import Numbers
 from netfabric.controller.sightings import COMPONENT_LABEL, COMPONENTS
@@ -308,7 +309,7 @@ class Fabric:
         name = peering.metadata.name
         key = look.keys.get(name)
         clash = [look.clashes[name]] if name in look.clashes else []
-        known = status.Known(
+        known = Known(
             plan=look.plan.peers[name],
             problems=[*declared.problems(peering), *look.plan.problems, *clash],
             public_key=key.public_text if isinstance(key, KeyPair) else "",
@@ -318,10 +319,12 @@ class Fabric:
             active_number=next((one.number for one in look.agents if one.name == self._active), 0),
             nodes=self._seen("node", look.agents),
             without_network=[node for node, networks in look.pod_networks.items() if not networks],
+            tunnels=tunnel_keys(look.plan.peers[name], key),
+            used=look.tunnels(name),
         )
         return status.status(peering, known, now=datetime.now(UTC))
 
-    def _seen(self, role: str, agents: Sequence[Agent]) -> list[status.Seen]:
+    def _seen(self, role: str, agents: Sequence[Agent]) -> list[Seen]:
         known = self.pool.connections
         return [sightings.seen(one.name, known.get((role, one.name))) for one in agents if one.role == role]
 
@@ -377,4 +380,5 @@ def _where(node: Node) -> object:
 
 def _same_plan(peering: NetworkPeering, made: NetworkPeeringStatus) -> bool:
     old = peering.status
-    return (old.networks, old.number, old.port) == (made.networks, made.number, made.port)
+    ports = [tuple(one.port for one in shown.tunnels) for shown in (old, made)]
+    return (old.networks, old.number, old.port, ports[0]) == (made.networks, made.number, made.port, ports[1])

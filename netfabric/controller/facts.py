@@ -35,6 +35,22 @@ class Offloaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelFacts:
+    """One tunnel of a peering."""
+
+    number: int
+    """From 0; both sides count alike."""
+    port: int
+    """Where our gateway listens."""
+    public_key: bytes
+    """Ours."""
+    private_key: bytes = field(repr=False)
+    peer_key: bytes
+    endpoint: str
+    """Empty: the peer dials in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerFacts:
     """One peering that is good enough to be told to agents."""
 
@@ -61,6 +77,21 @@ class PeerFacts:
     """Addresses that the peer may reach outside this cluster: what stands for them, and where they are."""
     probed: tuple[str, ...] = ()
     """Where the peer answers probes, as it calls it."""
+    further: tuple[TunnelFacts, ...] = ()
+    """Tunnels behind the first that both sides have."""
+
+    @property
+    def tunnels(self) -> tuple[TunnelFacts, ...]:
+        """All of them."""
+        first = TunnelFacts(
+            number=0,
+            port=self.port,
+            public_key=self.public_key,
+            private_key=self.private_key,
+            peer_key=self.peer_key,
+            endpoint=self.endpoint,
+        )
+        return (first, *self.further)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

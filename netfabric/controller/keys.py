@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from api.networking.peering import NetworkPeering
 from kube.client import Client
@@ -42,6 +43,17 @@ class KeyPair:
     def public_text(self) -> str:
         """As WireGuard's tools write it."""
         return base64.b64encode(self.public).decode()
+
+    def tunnel(self, number: int) -> KeyPair:
+        """The pair of one of several tunnels, made from this one, which is that of the first (number 0).
+
+        Tunnels with one key would take handshakes that were recorded from one another (WireGuard's paper, 5.1: each
+        remembers the latest it took).
+        """
+        if not number:
+            return self
+        derive = HKDF(hashes.SHA256(), _KEY_BYTES, salt=None, info=f"isthmus tunnel {number}".encode())
+        return pair(derive.derive(self.private))
 
 
 def pair(private: bytes) -> KeyPair:

@@ -35,9 +35,9 @@ class Ends(NamedTuple):
         return Ends(self.theirs, self.ours, self.prefix)
 
 
-def peer_link(number: int) -> str:
-    """Name of a tunnel."""
-    return f"isp{number}"
+def peer_link(number: int, *, tunnel: int = 0) -> str:
+    """Name of a tunnel to a peer, of several if `tunnel` is not 0."""
+    return f"isp{number}-{tunnel}" if tunnel else f"isp{number}"
 
 
 def node_link(number: int) -> str:

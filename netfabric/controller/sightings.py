@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from netfabric.controller import links, status
+from netfabric.controller import links
 from netfabric.controller.agents import AgentConnection
+from netfabric.controller.known import Seen
 from netfabric.controller.nodes import Pod
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
@@ -27,11 +28,11 @@ def _agent(pod: Pod) -> tuple[tuple[str, str], str, str, str] | None:
     return (pod.metadata.creation_timestamp, pod.metadata.name), role, name, pod.status.addresses[0]
 
 
-def seen(name: str, connection: AgentConnection | None) -> status.Seen:
+def seen(name: str, connection: AgentConnection | None) -> Seen:
     """An agent for the statuses."""
     if connection is None:
-        return status.Seen(name=name)
-    return status.Seen(
+        return Seen(name=name)
+    return Seen(
         name=name,
         connected=connection.connected,
         current=connection.current,

@@ -6,69 +6,38 @@ Each condition answers one question, in the order in which a person would ask; `
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from api.meta import Condition, with_condition
 from api.networking.peering import (
     Connection,
-    ConnectionState,
     NetworkPeering,
     NetworkPeeringStatus,
     NodeProblem,
     Paths,
     PlannedNetwork,
 )
-from netfabric._pb import fabric_pb2 as pb
+from netfabric.controller import connection as connections
 from netfabric.controller import links
+from netfabric.controller.known import Known, Seen
 from netfabric.plan.model import Kind, PeerPlan, Problem
 
 MOST_PROBLEMS = 20
-FRESH_HANDSHAKE_SECONDS = 180.0
-"""WireGuard agrees on new keys every two minutes while packets flow; one that is older is over (its paper, 6.2)."""
 _KINDS = {Kind.POD: "Pod", Kind.SERVICE: "Service", Kind.EXTERNAL: "External"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """An agent as the controller sees it."""
-
-    name: str
-    connected: bool = False
-    current: bool = False
-    """Whether it has applied what it shall have."""
-    problem: str = ""
-    """Why it is not connected, or what it refused."""
-    state: pb.AgentState | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """All that one status is made of."""
-
-    plan: PeerPlan
-    problems: Sequence[Problem] = ()
-    """What is missing from the declaration, and what is wrong with this cluster's own."""
-    public_key: str = ""
-    key_problem: Problem | None = None
-    gateways: Sequence[Seen] = ()
-    active: str = ""
-    active_number: int = 0
-    """Of the active gateway."""
-    nodes: Sequence[Seen] = ()
-    without_network: Sequence[str] = ()
-    """Nodes whose pods have no network of their own."""
 
 
 def status(peering: NetworkPeering, known: Known, *, now: datetime) -> NetworkPeeringStatus:
     """The new status; equal to the old one if nothing has changed."""
-    connection, paths = _connection(peering, known, now=now), _paths(known)
-    conditions = peering.status.conditions
+    connection, paths = connections.connection(peering, known, now=now), _paths(known)
+    tunnels = connections.tunnels(peering, known, now=now)
+    shared = connections.sharing(peering, known, tunnels)
+    # All others are always told.
+    conditions = tuple(one for one in peering.status.conditions if shared or one.type != connections.SHARING)
     told = list(_conditions(peering, known, connection, paths))
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    for one in (*told, _ready(told)):
+    for one in (*told, _ready(told), *([shared] if shared else [])):
         made = msgspec.structs.replace(one, observed_generation=peering.metadata.generation)
         conditions = with_condition(conditions, made, now=time)
     return NetworkPeeringStatus(
@@ -79,6 +48,7 @@ def status(peering: NetworkPeering, known: Known, *, now: datetime) -> NetworkPe
         number=known.plan.number,
         networks=networks(known.plan),
         connection=connection,
+        tunnels=tunnels,
         paths=paths,
     )
 
@@ -214,56 +184,6 @@ def _ready(conditions: Sequence[Condition]) -> Condition:
 
 
 # -- what agents measure
-
-
-def _connection(peering: NetworkPeering, known: Known, *, now: datetime) -> Connection | None:
-    active = next((one for one in known.gateways if one.name == known.active), None)
-    if active is None or active.state is None or not known.plan.number:
-        return None
-    name = links.peer_link(known.plan.number)
-    link = next((one for one in active.state.links if one.name == name), None)
-    if link is None:
-        return Connection(state="Unknown", gateway=active.name)
-    probe = next((one for one in active.state.probes if one.name == name), None)
-    other = link.wireguard_peers[0] if link.wireguard_peers else None
-    shaken = other.last_handshake.ToDatetime(UTC) if other is not None and other.HasField("last_handshake") else None
-    endpoint = other.endpoint if other is not None else ""
-    if not endpoint and peering.spec.peer is not None and peering.spec.peer.endpoints:
-        endpoint = peering.spec.peer.endpoints[0]
-    return Connection(
-        state=_state(active, probe, shaken, tunnel=other is not None, now=now),
-        gateway=active.name,
-        endpoint=endpoint,
-        latency=_latency(probe.smoothed_latency_microseconds) if probe is not None else "",
-        loss_percent=round(100 * probe.loss) if probe is not None else 0,
-        mtu=(probe.path_mtu if probe is not None else 0) or link.mtu,
-        last_handshake=shaken.strftime("%Y-%m-%dT%H:%M:%SZ") if shaken is not None else "",
-        technology=link.technology,
-    )
-
-
-def _state(
-    active: Seen, probe: pb.ProbeState | None, shaken: datetime | None, *, tunnel: bool, now: datetime
-) -> ConnectionState:
-    if not active.connected:
-        return "Unknown"
-    if probe is not None and probe.passing:
-        return "Connected"
-    if tunnel and shaken is None:
-        return "Connecting"
-    if probe is None or not probe.HasField("last_answer"):
-        fresh = shaken is not None and (now - shaken).total_seconds() <= FRESH_HANDSHAKE_SECONDS
-        return "Connecting" if fresh or not tunnel else "Disconnected"
-    return "Disconnected"
-
-
-def _latency(microseconds: int) -> str:
-    """Two digits, so that a status does not change with every breath."""
-    if not microseconds:
-        return ""
-    if microseconds < 10_000:
-        return f"{microseconds / 1000:.1f}ms"
-    return f"{float(f'{microseconds / 1000:.2g}'):.0f}ms"
 
 
 def _paths(known: Known) -> Paths | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from api.networking.peering import NetworkPeering
+from api.networking.peering import NetworkPeering, PeerSide
 from netfabric.controller import declared, links
 from netfabric.controller.external import Exports
-from netfabric.controller.facts import Agent, Offloaded, PeerFacts, World
+from netfabric.controller.facts import Agent, Offloaded, PeerFacts, TunnelFacts, World
 from netfabric.controller.keys import KeyPair, public_key
 from netfabric.plan import external
 from netfabric.plan.model import Kind, Own, PeerPlan, Plan, Problem
@@ -46,7 +46,24 @@ def peer_facts(
         offloaded=offloaded,
         probed=_probed(planned, spec.peer.probe_addresses),
         exports=tuple((shown, real) for shown, real, peers in exports.values() if not peers or name in peers),
+        further=tuple(_further(spec.peer, planned, key)),
     )
+
+
+def _further(peer: PeerSide, planned: PeerPlan, key: KeyPair) -> Iterator[TunnelFacts]:
+    """Tunnels behind the first, as many as both sides have."""
+    host, _, first = peer.endpoints[0].rpartition(":") if peer.endpoints else ("", "", "")
+    for number, (port, told) in enumerate(zip(planned.further_ports, peer.tunnels, strict=False), start=1):
+        theirs, ours = public_key(told.public_key), key.tunnel(number)
+        if theirs is not None and theirs != ours.public and port:
+            yield TunnelFacts(
+                number=number,
+                port=port,
+                public_key=ours.public,
+                private_key=ours.private,
+                peer_key=theirs,
+                endpoint=f"{host}:{told.port or int(first) + number}" if host else "",
+            )
 
 
 def _probed(planned: PeerPlan, told: Iterable[str]) -> tuple[str, ...]:
@@ -66,7 +83,8 @@ def _host(address: str) -> list[Span]:
 def set_apart(peers: Iterable[PeerFacts | None]) -> tuple[list[PeerFacts], dict[str, Problem]]:
     """Peers whose tunnels have addresses of their own, and the problems of those whose have not.
 
-    Both clusters make a tunnel's addresses from its keys, so two may come to the same: the older one stays.
+    Both clusters make a tunnel's addresses from its keys, so two may come to the same: the older one stays. A tunnel
+    behind a peer's first is only left out: the others carry what it would.
     """
     kept: list[PeerFacts] = []
     owners: dict[str, str] = {}
@@ -79,7 +97,15 @@ def set_apart(peers: Iterable[PeerFacts | None]) -> tuple[list[PeerFacts], dict[
         else:
             owners[address] = peer.name
             kept.append(peer)
-    return kept, problems
+    return [replace(peer, further=tuple(_apart(peer, owners))) for peer in kept], problems
+
+
+def _apart(peer: PeerFacts, owners: dict[str, str]) -> Iterator[TunnelFacts]:
+    for tunnel in peer.further:
+        address = min(links.tunnel(tunnel.public_key, tunnel.peer_key)[:2])
+        if address not in owners:
+            owners[address] = peer.name
+            yield tunnel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +122,10 @@ class Look:
     clashes: Mapping[str, Problem]
     pod_networks: Mapping[str, tuple[str, ...]]
     """By node."""
+
+    def tunnels(self, peering: str) -> tuple[int, ...]:
+        """Numbers of the tunnels that gateways shall have to a peer; none, if they are not told of it."""
+        return tuple(one.number for peer in self.facts if peer.name == peering for one in peer.tunnels)
 
     def world(
         self, kept: Collection[str], *, active: str, reached: frozenset[str], protected: tuple[str, ...]

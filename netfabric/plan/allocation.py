@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from netfabric.plan import ports
 from netfabric.plan.model import (
-    FIRST_PORT,
     INTERNAL,
     MOST_NUMBER,
     SHORTEST_PREFIX,
@@ -33,6 +33,7 @@ from netfabric.plan.model import (
     Problem,
     name,
 )
+from netfabric.plan.ports import Ports
 from netfabric.plan.spans import Mapping, Span, Taken
 
 _Slot = tuple[str, Span]
@@ -53,8 +54,8 @@ def plan(own: Own, peers: Iterable[PeerInput]) -> Plan:
         work.same(peer)
     for peer in ordered:
         work.place(peer)
-    ports, numbers = _ports(ordered), _numbers(ordered)
-    made = {peer.name: work.outcome(peer, ports[peer.name], number=numbers[peer.name]) for peer in ordered}
+    given, numbers = ports.assign(ordered), _numbers(ordered)
+    made = {peer.name: work.outcome(peer, given[peer.name], number=numbers[peer.name]) for peer in ordered}
     return Plan(made, tuple(own_problems(own)))
 
 
@@ -145,15 +146,15 @@ class _Work:
             else:
                 self._settle(peer, slot, found)
 
-    def outcome(self, peer: PeerInput, port: tuple[int, Problem | None], *, number: int) -> PeerPlan:
+    def outcome(self, peer: PeerInput, given: Ports, *, number: int) -> PeerPlan:
         """What it came to for one peer."""
         networks = [self._done[slot] for slot in self._slots(peer) if slot in self._done]
         problems = [*self._problems.get(peer.name, ()), *(one.problem for one in networks if one.problem)]
-        if port[1] is not None:
-            problems.append(port[1])
+        if given.problem is not None:
+            problems.append(given.problem)
         if not number:
             problems.append(Problem("TooManyPeers", f"a cluster has {MOST_NUMBER} NetworkPeerings at most; remove one"))
-        return PeerPlan(peer.name, tuple(networks), tuple(problems), port[0], number)
+        return PeerPlan(peer.name, tuple(networks), tuple(problems), given.first, number, given.further)
 
     # -- their means
 
@@ -230,33 +231,6 @@ def _bad_pin(peer: PeerInput, outer: Span, inner: Span) -> Problem | None:
     if inner.prefix < SHORTEST_PREFIX[inner.version] or any(inner.overlaps(one) for one in (*UNFIT, *INTERNAL)):
         return Problem("", f"{inner} cannot stand for {outer}: it is no network for pods")
     return None
-
-
-def _ports(ordered: list[PeerInput]) -> dict[str, tuple[int, Problem | None]]:
-    """A listening port for each: as declared, as held, or the first that is free."""
-    owners: dict[int, str] = {}
-    made: dict[str, tuple[int, Problem | None]] = {}
-    for peer in ordered:
-        if peer.held_port and peer.port in (None, peer.held_port) and peer.held_port not in owners:
-            owners[peer.held_port] = peer.name
-            made[peer.name] = (peer.held_port, None)
-    for peer in ordered:
-        if peer.port is None or peer.name in made:
-            continue
-        if peer.port in owners:
-            told = f"spec.port: {peer.port} is the port of {owners[peer.port]}; choose another, or leave it out"
-            made[peer.name] = (0, Problem("PortTaken", told))
-        else:
-            owners[peer.port] = peer.name
-            made[peer.name] = (peer.port, None)
-    free = FIRST_PORT
-    for peer in ordered:
-        if peer.name not in made:
-            while free in owners:
-                free += 1
-            owners[free] = peer.name
-            made[peer.name] = (free, None)
-    return made
 
 
 def _numbers(ordered: list[PeerInput]) -> dict[str, int]:

@@ -76,6 +76,10 @@ class PeerInput:
     """Whether packets pass a gateway of ours that can translate them."""
     port: int | None = None
     held_port: int = 0
+    tunnels: int = 1
+    """How many there are to be between the gateways."""
+    held_further: tuple[int, ...] = ()
+    """Ports of the tunnels behind the first."""
     held_number: int = 0
 
 
@@ -100,6 +104,8 @@ class PeerPlan:
     port: int = 0
     number: int = 0
     """1 to 4095: tells its packets from those of others in a gateway; 0: there was none left."""
+    further_ports: tuple[int, ...] = ()
+    """Of the tunnels behind the first."""
 
     @property
     def open(self) -> tuple[Planned, ...]:

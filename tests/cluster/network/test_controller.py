@@ -172,6 +172,40 @@ async def test_what_agents_cannot_do_is_told(ours: World) -> None:
         assert "links[0].name" in told["message"]
 
 
+async def test_tunnels_are_as_many_as_both_sides_and_all_gateways_can_have(ours: World) -> None:
+    further = [{"publicKey": OTHER.tunnel(number).public_text, "port": 52000 + number} for number in (1, 2)]
+    async with agents(ours) as there, ours.controller():
+        await ours.peer("north", peer=PEER, tunnels=2)
+        await ours.condition("north", "TunnelsShared", "PeerHasFewer")
+        await ours.condition("north", "Ready", "Ready")
+        await ours.change(NETWORK_PEERINGS, "north", peer={**PEER, "tunnels": further[:1]})
+        await ours.condition("north", "TunnelsShared", "GatewayCannot")
+        assert all(len(one.state.peers[0].links) == 1 for one in there.gateways)
+        for gateway in there.gateways:
+            gateway.capabilities += ("parallel-links",)
+            gateway.poke()
+        await ours.condition("north", "TunnelsShared", "AllPass")
+        active = next(one for one in there.gateways if not one.state.standby)
+        assert list(active.state.peers[0].links) == ["isp1", "isp1-1"]
+        active.broken.add("isp1")
+        active.poke()
+        told = await ours.condition("north", "TunnelsShared", "TunnelsBroken")
+        found = await ours.get(NETWORK_PEERINGS, "north")
+        port, second = (one["port"] for one in found["status"]["tunnels"])
+        assert f"on port {port} here" in told["message"]
+        assert condition(found["status"], "Connected")["reason"] == "Answers"
+        made = next(one for one in active.state.links if one.name == "isp1-1").wireguard
+        assert (made.listen_port, made.peers[0].endpoint) == (second, "198.18.9.9:52001")
+        active.broken.clear()
+        await ours.change(NETWORK_PEERINGS, "north", tunnels=1, peer=PEER | {"tunnels": None})
+        await ours.until("north", lambda it: "tunnels" not in it, what="one tunnel")
+        assert not any(
+            one["type"] == "TunnelsShared"
+            for one in (await ours.get(NETWORK_PEERINGS, "north"))["status"]["conditions"]
+        )
+        await wait(lambda: len(active.state.links) == 3 and not active.state.requires, what="one link to the peer")
+
+
 async def test_a_bad_key_is_told_without_showing_it(ours: World) -> None:
     secret = {"metadata": {"name": "mine"}, "stringData": {"privateKey": "hunter2hunter2"}}
     async with ours.controller():

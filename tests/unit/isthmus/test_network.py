@@ -39,6 +39,7 @@ def test_the_other_side_learns_what_is_its_business_and_nothing_else() -> None:
         "publicKey": "k" * 43 + "=",
         "remappedCIDRs": [{"cidr": "10.0.0.0/16", "seenAs": "100.64.0.0/16"}],
         "probeAddresses": ["10.0.0.0"],
+        "tunnels": None,
     }
     assert made["spec"].keys() == {"technology", "peer"}
 
