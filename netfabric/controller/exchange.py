@@ -32,7 +32,7 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         raise NotReadyError(f"{where}: spec.local is not declared yet: what would the peer be told?")
     if not status.public_key and peering.spec.technology != "None":
         raise NotReadyError(f"{where}: it has no public key yet: does the manager run with --module=network?")
-    if peering.spec.tunnels > 1 and len(status.tunnels) != peering.spec.tunnels:
+    if peering.spec.tunnels > 1 and len(status.tunnels) < peering.spec.tunnels:
         raise NotReadyError(f"{where}: its further tunnels have no keys yet: does a manager of this version run?")
     told = PeerSide(
         pod_cidrs=local.pod_cidrs,
@@ -45,7 +45,7 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
         ),
         # With technology None packets do not come by our gateways, so nobody would answer.
         probe_addresses=probes.addresses(local.pod_cidrs) if peering.spec.technology != "None" else (),
-        tunnels=tuple(_further(local, status)),
+        tunnels=tuple(_further(local, status, count=peering.spec.tunnels)),
     )
     return {
         "apiVersion": NETWORK_PEERINGS.api_version,
@@ -58,10 +58,10 @@ def export(peering: NetworkPeering, *, name: str) -> Json:
     }
 
 
-def _further(local: LocalSide, status: NetworkPeeringStatus) -> Iterator[PeerTunnel]:
+def _further(local: LocalSide, status: NetworkPeeringStatus, *, count: int) -> Iterator[PeerTunnel]:
     """Tunnels behind the first; whoever dials has no ports to tell."""
     outside = int(local.endpoints[0].rpartition(":")[2]) if local.endpoints else 0
-    for number, one in enumerate(status.tunnels[1:], start=1):
+    for number, one in enumerate(status.tunnels[1:count], start=1):
         port = one.port if outside == status.port else outside + number
         if number <= len(local.tunnel_ports):
             port = local.tunnel_ports[number - 1]

@@ -60,9 +60,11 @@ def pair(private: bytes) -> KeyPair:
     """The pair of a private key. Raises ValueError."""
     if len(private) != _KEY_BYTES:
         raise ValueError("a key has 32 bytes")
-    public = X25519PrivateKey.from_private_bytes(private).public_key()
+    # As WireGuard has it in the end (RFC 7748, 5): an agent that finds another one there would set it again and again.
+    clamped = bytes((private[0] & 248, *private[1:31], private[31] & 127 | 64))
+    public = X25519PrivateKey.from_private_bytes(clamped).public_key()
     raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return KeyPair(raw, private)
+    return KeyPair(raw, clamped)
 
 
 def generate() -> KeyPair:

@@ -22,10 +22,10 @@ from deploy.lab.lab import Lab
 from deploy.lab.paths import ROOT
 from deploy.lab.process import Unit
 from tests.kubectl import Kubectl, admin, eventually
-from tests.lab.fabric import exchange
+from tests.lab.fabric import exchange, parallel
 from tests.lab.fabric.agents import MANIFESTS, Agent, Json
 from tests.lab.fabric.exchange import LONG
-from tests.lab.fabric.places import Place, join
+from tests.lab.fabric.places import Place, join, wait
 from tests.lab.fabric.prefork import Prefork
 from tests.lab.fabric.services import SERVICES, SERVICES6, proxy
 from tests.lab.fabric.world import POD, POD6, PODS, PODS6, PORT, TRAFFIC, dropped, serving, streaming
@@ -239,6 +239,12 @@ class Side:
         status: Json = self.kubectl.get("networkpeering", peer)["status"]
         return str(status.get("connection", {}).get("gateway", ""))
 
+    def sharing(self, peer: str) -> set[str]:
+        """The links by which the active gateway sends to a peer."""
+        number = self.kubectl.get("networkpeering", peer)["status"]["number"]
+        gateway = self.agents[self.active(peer)].place
+        return parallel.links(gateway, "-4", table=7_300_000 + number)
+
     def dropped(self, name: str) -> int:
         """Packets that gateways dropped for a reason."""
         return sum(dropped(place, name) for place in self.gateways)
@@ -310,6 +316,16 @@ class Clusters:
         for side, peer in zip(self.sides, names, strict=True):
             side.until(peer, "Ready", _is_true, what=f"{side.name} to be Ready")
 
+    def tunnels(self, count: int) -> None:
+        """Declare so many on both sides, exchange, and wait until flows are spread over them."""
+        (west, east), patch = self.sides, json.dumps({"spec": {"tunnels": count}})
+        for side, peer in ((west, "east"), (east, "west")):
+            side.kubectl.run("patch", "networkpeering", peer, "--type=merge", "-p", patch)
+        east.take("west", west.export("east"))
+        west.take("east", east.export("west"))
+        for side, peer in ((west, "east"), (east, "west")):
+            wait(lambda s=side, p=peer: len(s.sharing(p)) == count, what=f"{count} tunnels", timeout=LONG)  # type: ignore[misc]
+
     @contextmanager
     def stream(self, *, verb: str = "stream") -> Iterator[Json]:
         """A TCP stream from the west's pod to the east's, or with `beat` datagrams."""
@@ -353,7 +369,8 @@ table ip firewall {
 _GATEWAY_SERVICE = f"""
 table ip gateway {{
     chain pre {{
-        type nat hook prerouting priority dstnat; ip daddr 10.0.2.2 udp dport {PEER_PORT} dnat to 10.244.1.241;
+        type nat hook prerouting priority dstnat;
+        ip daddr 10.0.2.2 udp dport {PEER_PORT}-{PEER_PORT + 7} dnat to 10.244.1.241;
     }}
 }}
 """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from netfabric._pb import fabric_pb2 as pb
-from tests.lab.fabric.places import wait
+from tests.lab.fabric.places import Place, wait
 from tests.lab.fabric.world import PODS, PODS6, PROBES, WIREGUARD, Cluster, World, keypair
 
 MOST = 4
@@ -59,12 +59,14 @@ def await_sharing(world: World, numbers: Sequence[int]) -> None:
 
 def sharing(cluster: Cluster) -> list[set[str]]:
     """The links by which flows to the peer go, in IPv4 and in IPv6."""
-    found = []
-    for family in ("-4", "-6"):
-        routes = json.loads(cluster.gateway.run(["ip", "-j", family, "route", "show", "table", "7300007"]))
-        hops = [hop for route in routes for hop in route.get("nexthops", [route]) if route.get("type") != "unreachable"]
-        found.append({hop["dev"] for hop in hops if hop["dev"] != "lo"})
-    return found
+    return [links(cluster.gateway, family, table=7300007) for family in ("-4", "-6")]
+
+
+def links(place: Place, family: str, *, table: int) -> set[str]:
+    """Those of the routes of a table."""
+    routes = json.loads(place.run(["ip", "-j", family, "route", "show", "table", str(table)]))
+    hops = [hop for route in routes for hop in route.get("nexthops", [route]) if route.get("type") != "unreachable"]
+    return {hop["dev"] for hop in hops if hop["dev"] != "lo"}
 
 
 def carried(cluster: Cluster, names: list[str]) -> dict[str, tuple[int, int]]:

@@ -163,6 +163,17 @@ def test_the_status_tells_what_is_the_case(clusters: Clusters, name: str) -> Non
     assert status["paths"] == {"total": 1, "ready": 1}
 
 
+def test_tunnels_are_declared_and_taken_back_under_a_stream(clusters: Clusters) -> None:
+    with clusters.stream() as stream:
+        clusters.tunnels(2)
+        for side, peer in zip(clusters.sides, ("east", "west"), strict=True):
+            told = side.until(peer, "TunnelsShared", connected, what="both tunnels to be told of")
+            assert [one["state"] for one in told["tunnels"]] == ["Connected", "Connected"]
+        clusters.tunnels(1)
+        assert joined(clusters)
+    assert not stream["error"]
+
+
 def test_f34_statuses_follow_an_underlay_that_is_cut_and_healed(clusters: Clusters, node: VirtualNode) -> None:
     with clusters.stream() as stream:
         clusters.router.ip("link set to-east down")

@@ -126,6 +126,15 @@ def test_nothing_is_exported_before_the_further_tunnels_have_keys() -> None:
         exchange.export(msgspec.structs.replace(east.peering, status=made), name="west")
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_not_declared_any_more_is_not_exported_either(count: int) -> None:
+    east = Side("east", tunnels=3, local=dialled())
+    east.keep()
+    fewer = msgspec.structs.replace(east.peering.spec, tunnels=count)
+    told = exchange.export(msgspec.structs.replace(east.peering, spec=fewer), name="west")["spec"]["peer"]["tunnels"]
+    assert len(told or ()) == count - 1
+
+
 def test_a_peer_that_tells_nothing_of_tunnels_has_one() -> None:
     """One of an earlier version: its export has no such field."""
     west, east = Side("west", tunnels=3), Side("east", tunnels=1, local=dialled())
@@ -140,6 +149,8 @@ def test_keys_of_tunnels_are_made_from_the_first_and_tell_nothing_of_it() -> Non
     assert made[0] == pair
     assert len({one.private for one in made}) == len({one.public for one in made}) == 8
     assert [pair.tunnel(number) for number in range(8)] == made
+    # As `wg` shows them: an agent would take another one for a change, at every look.
+    assert all(not one.private[0] & 7 and one.private[31] & 192 == 64 for one in made)
 
 
 # -- what agents are told
