@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.lab import packages
-from tests.bench import fabric_addresses, fabric_scale, ways
+from tests.bench import fabric_addresses, fabric_parallel, fabric_scale, ways
 from tests.bench.changes import percentile
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings
@@ -39,6 +39,7 @@ def run(settings: BenchSettings, report: Report) -> None:
     with connected() as world:
         with ways.opened(world) as found:
             _paths(found, settings, report)
+            fabric_parallel.run(world, found[-1], settings, report)
         fabric_addresses.run(world, settings, report)
     fabric_scale.run(settings, report)
 

@@ -2,7 +2,7 @@
 
 serve PORT               TCP: swallows a stream and says how much, or answers exchanges; UDP: echo, never in fragments
 bulk HOST PORT SECONDS   one TCP stream for so long; prints JSON: bits that arrived, seconds, the whole machine's busy
-                         CPU seconds meanwhile, bytes of payload in a segment
+                         CPU seconds meanwhile, bytes of payload in a segment; one number more is how many streams
 ask HOST PORT COUNT      exchanges of 64 bytes over one TCP connection, one by one; prints JSON: seconds of each
 flows HOST PORT COUNT    the same with UDP, each from another port, so that each is a new flow
 largest HOST PORT        prints the largest packet, IP header included, that passes both ways in one piece
@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -69,22 +70,30 @@ def _serve_one(connection: socket.socket) -> None:
         connection.sendall(struct.pack("!Q", count))
 
 
-def bulk(host: str, port: int, seconds: int) -> None:
-    data = memoryview(bytes(_CHUNK))
-    with socket.create_connection((host, port), timeout=60) as connection:
-        connection.sendall(_BULK)
+def bulk(host: str, port: int, seconds: int, streams: int = 1) -> None:
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(streams) as pool:
+        opened = [stack.enter_context(socket.create_connection((host, port), timeout=60)) for _ in range(streams)]
+        for connection in opened:
+            connection.sendall(_BULK)
         busy, began = busy_seconds(), time.monotonic()
-        while time.monotonic() < began + seconds:
-            connection.send(data)
-        connection.shutdown(socket.SHUT_WR)
-        (count,) = struct.unpack("!Q", _exactly(connection, 8))
+        count = sum(pool.map(lambda connection: _stream(connection, began + seconds), opened))
         found = {
             "bits": 8 * count,
             "seconds": time.monotonic() - began,
             "busy": busy_seconds() - busy,
-            "segment": connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
+            "segment": opened[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
         }
     sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _stream(connection: socket.socket, until: float) -> int:
+    """Send until then; how many bytes arrived."""
+    data = memoryview(bytes(_CHUNK))
+    while time.monotonic() < until:
+        connection.send(data)
+    connection.shutdown(socket.SHUT_WR)
+    (count,) = struct.unpack("!Q", _exactly(connection, 8))
+    return int(count)
 
 
 def ask(host: str, port: int, count: int) -> None:
