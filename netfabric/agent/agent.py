@@ -16,6 +16,7 @@ import structlog
 from netfabric._pb import fabric_pb2 as pb
 from netfabric.agent import firewall, reading, reporting, tables, wireguard
 from netfabric.agent.answering import Responder
+from netfabric.agent.dialling import Redialler
 from netfabric.agent.errors import InvalidStateError, KernelError, StaleStateError, UnsupportedError
 from netfabric.agent.kernel import Abilities
 from netfabric.agent.memory import Memory
@@ -87,6 +88,7 @@ class Agent:
             ("reconciler", self.reconciler.run),
             ("outer paths", self.reconciler.watch_paths),
             ("probes", self.monitor.run),
+            ("redialling", Redialler(self.monitor, self.reconciler).run),
             ("reports", self._report),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,8 @@ POLL_SECONDS = 5.0
 SETTLE_SECONDS = 0.05
 """Changes come in bursts: a pass waits for the rest of one."""
 MTU_SECONDS = 60.0
+FRESH_SECONDS = 1.0
+"""Figures of WireGuard that are no older are not read again for a report."""
 _WIREGUARD = ("wireguard", "tun")
 SYSCTL = Path("/proc/sys/net")
 
@@ -224,6 +226,7 @@ class Reconciler:
         await self._carry_out(steps, done)
         for path, value in kernel.sysctls(desired).items():
             self._sysctl(path, value, done)
+        await self._wireguard.read(self._wireguard_links())
         for link in desired.links:
             if link.name not in self.wanted.links:
                 continue
@@ -280,7 +283,7 @@ class Reconciler:
 
     @property
     def wireguard_reports(self) -> Mapping[str, Report]:
-        """WireGuard interfaces by name, as of the last pass or `refresh`."""
+        """WireGuard interfaces by name, as they were read last."""
         return self._wireguard.reports
 
     async def refresh(self) -> None:
@@ -288,4 +291,30 @@ class Reconciler:
         async with self._lock:
             if self.wanted.links:
                 await self._netlink.dump()
-            await self._wireguard.refresh(name for name, link in self.wanted.links.items() if link.kind in _WIREGUARD)
+            # A pass is often over just now.
+            await self._wireguard.read(self._wireguard_links(), seconds=FRESH_SECONDS)
+
+    def _wireguard_links(self) -> set[str]:
+        return {name for name, link in self.wanted.links.items() if link.kind in _WIREGUARD}
+
+    async def received(self, links: Iterable[str]) -> dict[str, int]:
+        """Bytes that have come so far by each of these WireGuard links. Raises `KernelError`."""
+        async with self._lock:
+            await self._wireguard.read(self._wireguard_links())
+            reports = self._wireguard.reports
+            return {n: sum(p.received for p in reports[n].peers.values()) for n in links if n in reports}
+
+    async def redial(self, names: Collection[str]) -> None:
+        """Have the peers of these WireGuard links dialled anew with the next packet. Raises `KernelError`."""
+        desired = self.desired
+        links = [link for link in desired.links if link.name in names] if desired is not None else []
+        # Not with the lock: a name server that does not answer would hold up everything.
+        ways = await asyncio.gather(*(self._wireguard.resolve(link) for link in links))
+        async with self._lock:
+            if self.desired is not desired:
+                return
+            for link, found in zip(links, ways, strict=True):
+                if await self._wireguard.redial(link, found):
+                    log.info("dialled anew", link=link.name)
+                else:
+                    self._changed.set()

@@ -8,9 +8,11 @@ after, with the interface up, whenever anything may have changed; it must do not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -55,17 +57,18 @@ class WireGuardTunnel:
         """As a peer was when it was last found to have sent something."""
         self._heard_at: dict[tuple[str, bytes], float] = {}
         self.reports: dict[str, Report] = {}
-        """By link, as of the last `configure` or `refresh`."""
+        """By link, as of the last `configure` or `read`."""
+        self._read_at = float("-inf")
 
     def carries(self, link: Link) -> bool:
         """WireGuard links."""
         return isinstance(link.kind, WireGuardLink)
 
     async def configure(self, link: Link) -> bool:
-        """Keys, port and peers."""
+        """Keys, port and peers, as compared with what was `read` last."""
         assert isinstance(link.kind, WireGuardLink)
         secret = wireguard.secrets(link.kind)
-        present = await wireguard.report(link.name)
+        present = self.reports.get(link.name) or await wireguard.report(link.name)
         tell: dict[bytes, Endpoint] = {}
         unresolved: list[str] = []
         for peer in link.kind.peers:
@@ -87,6 +90,34 @@ class WireGuardTunnel:
         if unresolved:
             raise KernelError("EndpointUnresolved", "; ".join(unresolved))
         return text is not None
+
+    async def resolve(self, link: Link) -> dict[bytes, list[Endpoint]]:
+        """Where the peers of a link are dialled now, as far as that can be found out."""
+        assert isinstance(link.kind, WireGuardLink)
+        found = {}
+        for peer in link.kind.peers:
+            if peer.endpoint is not None:
+                with contextlib.suppress(KernelError):
+                    found[peer.public_key] = await self._resolve(*peer.endpoint)
+        return found
+
+    async def redial(self, link: Link, ways: Mapping[bytes, list[Endpoint]]) -> bool:
+        """Have the peers of a link dialled anew with the next packet, where `resolve` found them.
+
+        False, and nothing done, if the link is not as desired: that is then why nothing comes. Raises `KernelError`;
+        the next `configure` does what is left.
+        """
+        assert isinstance(link.kind, WireGuardLink)
+        secret = wireguard.secrets(link.kind)
+        present = await wireguard.report(link.name)
+        if wireguard.configuration(link.kind, secret, present, tell={}) is not None:
+            return False
+        tell = {k: ways[k][0] for k, peer in present.peers.items() if k in ways and peer.endpoint not in ways[k]}
+        await wireguard.forget_sessions(link.name)
+        text = wireguard.configuration(link.kind, secret, replace(present, private=""), tell=tell)
+        assert text is not None, "the key is missing"
+        await wireguard.configure(link.name, text)
+        return True
 
     async def _endpoint(self, link: str, peer: WireGuardPeer, present: Report) -> Endpoint | None:
         """The endpoint to tell, None to leave it as it is."""
@@ -110,9 +141,16 @@ class WireGuardTunnel:
             return False
         return clock - self._heard_at[key] > wireguard.SILENT_SECONDS
 
-    async def refresh(self, names: Iterable[str]) -> None:
-        """Read the reports of these interfaces anew; of no others any are kept. Raises `KernelError`."""
-        self.reports = {name: await wireguard.report(name) for name in names}
+    async def read(self, names: Collection[str], *, seconds: float = 0.0) -> None:
+        """Have reports of these interfaces that are no older than so many seconds. Raises `KernelError`.
+
+        Of others none are kept. One program reads all: there may be a hundred.
+        """
+        if self.reports.keys() == set(names) and time.monotonic() - self._read_at <= seconds:
+            return
+        found = await wireguard.reports() if names else {}
+        self.reports = {name: found[name] for name in names if name in found}
+        self._read_at = time.monotonic()
 
     def outer(self, link: Link) -> Iterable[Endpoint]:
         """Where peers were last heard, or are expected."""

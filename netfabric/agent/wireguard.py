@@ -105,6 +105,20 @@ async def report(name: str) -> Report:
     return parse_dump(await programs.run(["wg", "show", name, "dump"], reason="WireGuardUnreadable"))
 
 
+async def reports() -> dict[str, Report]:
+    """The same of all interfaces that can be read, by one program. Raises `KernelError`."""
+    return parse_dumps(await programs.run(["wg", "show", "all", "dump"], reason="WireGuardUnreadable"))
+
+
+def parse_dumps(text: str) -> dict[str, Report]:
+    """Read `wg show all dump`: the lines of each interface, with its name before them."""
+    lines: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition("\t")
+        lines.setdefault(name, []).append(rest)
+    return {name: parse_dump("\n".join(found)) for name, found in lines.items()}
+
+
 def parse_dump(text: str) -> Report:
     """Read `wg show NAME dump` (wg(8)): one line for the interface, one for each peer, tab separated."""
     first, *lines = text.splitlines()
@@ -185,3 +199,14 @@ def endpoint_text(endpoint: Endpoint) -> str:
 async def configure(name: str, text: str) -> None:
     """Give an interface a configuration. Raises `KernelError`."""
     await programs.run(["wg", "syncconf", name, "/dev/stdin"], stdin=text, reason="WireGuardRefused")
+
+
+async def forget_sessions(name: str) -> None:
+    """Have all peers of an interface dialled before anything is sent to them. Raises `KernelError`.
+
+    It has no private key afterwards: with another one nothing is sent in old sessions any more (wg_set_device of the
+    kernel, SetPrivateKey of wireguard-go), and without one no handshake is begun. Counters, addresses where peers were
+    heard and what waits to be sent all stay, which they would not if the peer were removed and added; and what comes is
+    taken until there is a new session.
+    """
+    await programs.run(["wg", "set", name, "private-key", "/dev/null"], reason="WireGuardRefused")

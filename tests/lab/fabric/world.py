@@ -366,9 +366,9 @@ class World:
         )
 
     @contextmanager
-    def stream(self, cluster: Cluster, *, address: str = "") -> Iterator[dict[str, Any]]:
+    def stream(self, cluster: Cluster, *, address: str = "", verb: str = "stream") -> Iterator[dict[str, Any]]:
         """A TCP stream from a pod to the other's, running meanwhile; filled in at the end: count, gap, error."""
-        with streaming(cluster.pod, address or cluster.remote) as found:
+        with streaming(cluster.pod, address or cluster.remote, verb=verb) as found:
             yield found
 
     def connected(self) -> bool:

@@ -82,3 +82,13 @@ def test_a_key_file_that_is_no_key_is_named_and_not_shown(tmp_path: Path, conten
         wireguard.secrets(kind)
     assert caught.value.reason == "KeyUnreadable"
     assert content is None or content not in str(caught.value)
+
+
+def test_all_interfaces_are_read_at_once() -> None:
+    one, other = DUMP.splitlines(), DUMP.replace("51820\toff", "51821\toff").splitlines()[:1]
+    text = "".join(f"{name}\t{line}\n" for name, lines in (("wg-b", one), ("wg-c", other)) for line in lines)
+    assert wireguard.parse_dumps(text) == {
+        "wg-b": wireguard.parse_dump(DUMP),
+        "wg-c": wireguard.parse_dump("\n".join(other)),
+    }
+    assert wireguard.parse_dumps("") == {}
