@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from netfabric.agent.kernel import KernelLink, KernelRoute, KernelRule, KernelState
+from netfabric.agent.kernel import OWN, KernelLink, KernelRoute, KernelRule, KernelState
 from netfabric.agent.model import Interface, Problem
 
 
@@ -84,6 +84,16 @@ def difference(present: KernelState, wanted: KernelState) -> tuple[list[Step], l
     problems = [
         Problem(f"links[{name}]", "LinkForeign", f"an interface named {name} is there and was not made by isthmus")
         for name in sorted(wanted.links.keys() & present.foreign)
+    ]
+    problems += [
+        Problem(
+            f"rules[{priority}]",
+            "Conflict",
+            f"a rule of IPv{version} that isthmus did not make looks for this gateway's own addresses first: pods of "
+            f"peers that have one of them are not reached; remove it (ip -{version} rule del pref {priority})",
+        )
+        for version, priority in sorted(present.foreign_first.items())
+        if any(rule.mark == OWN and rule.version == version for rule in wanted.rules)
     ]
     links = {name: link for name, link in wanted.links.items() if name not in present.foreign}
     remade = {n for n, link in links.items() if n in present.links and present.links[n].fixed != link.fixed}

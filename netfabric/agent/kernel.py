@@ -129,6 +129,8 @@ class KernelState:
     rules: frozenset[KernelRule] = frozenset()
     foreign: frozenset[str] = frozenset()
     """Names of interfaces that are not ours."""
+    foreign_first: Mapping[int, int] = field(default_factory=dict)
+    """By family, the priority of a rule that is not ours and has our own addresses looked for before marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

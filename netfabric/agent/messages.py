@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from netfabric.agent.kernel import KernelLink, KernelRoute
+from netfabric.agent.kernel import LOCAL_TABLE, PRIORITY, KernelLink, KernelRoute
 from netfabric.agent.model import Address
 
 _IFF_UP = 1
 _ONLINK = 4
+_UNCONDITIONAL = {"FRA_TABLE", "FRA_SUPPRESS_PREFIXLEN", "FRA_PROTOCOL", "FRA_PRIORITY"}
+"""Attributes of a rule that every packet meets."""
 
 
 class _Names(NamedTuple):
@@ -93,3 +95,10 @@ def way(route: KernelRoute, indices: Sequence[int]) -> dict[str, Any]:
 def address(text: str | None) -> Address | None:
     """Of what may not be there."""
     return ip_address(text) if text else None
+
+
+def comes_first(rule: Any) -> bool:
+    """Whether a rule has all packets looked for among our own addresses before marks are asked."""
+    conditions = {name for name, _ in rule["attrs"]} - _UNCONDITIONAL
+    early = (rule.get("priority") or 0) <= PRIORITY and rule.get("table") == LOCAL_TABLE
+    return early and not (conditions or rule["src_len"] or rule["dst_len"] or rule["tos"])

@@ -80,12 +80,14 @@ class Netlink:
         """What is there. Raises `KernelError`."""
         async with _bounded("dump"):
             links, foreign = await self._links()
+            rules, first = await self._rules()
             return KernelState(
                 links=links,
                 foreign=foreign,
                 addresses=frozenset([entry async for entry in self._addresses()]),
                 routes=frozenset([route async for route in self._routes()]),
-                rules=frozenset([rule async for rule in self._rules()]),
+                rules=rules,
+                foreign_first=first,
             )
 
     async def carry_out(self, step: Step) -> None:
@@ -164,15 +166,22 @@ class Netlink:
                     metric=message.get("priority") or 0,
                 )
 
-    async def _rules(self) -> AsyncIterator[KernelRule]:
+    async def _rules(self) -> tuple[frozenset[KernelRule], dict[int, int]]:
+        """Ours, and where somebody else's comes first."""
+        ours: set[KernelRule] = set()
+        foreign: dict[int, int] = {}
         for version, family in _FAMILIES.items():
             found = [message async for message in await self._route.get_rules(family=family)]
-            first = any(not one.get("priority") and one.get("table") == LOCAL_TABLE for one in found)
+            first = {one.get("protocol"): one.get("priority") or 0 for one in found if messages.comes_first(one)}
             for message in found:
                 rule = KernelRule(version=version, mark=message.get("fwmark") or OWN)
-                ours = message.get("protocol") == PROTOCOL and message.get("table") == rule.table
-                if ours and not (rule.mark == OWN and first):
-                    yield rule
+                mine = message.get("protocol") == PROTOCOL and message.get("table") == rule.table
+                # What the kernel has by itself is moved. What somebody added is not: that would never end.
+                if mine and not (rule.mark == OWN and _KERNEL in first):
+                    ours.add(rule)
+            if others := [priority for protocol, priority in first.items() if protocol != _KERNEL]:
+                foreign[version] = min(others)
+        return frozenset(ours), foreign
 
     async def _link(self, do: Do, link: KernelLink) -> None:
         if do is Do.DELETE:

@@ -37,3 +37,19 @@ def test_drift_is_put_right(world: World, damage: str) -> None:
     wait(lambda: agent.watch().applied.repairs > before, what="the repair", timeout=40)
     world.await_connected(timeout=40)
     assert not agent.watch().applied.problems
+
+
+@pytest.mark.parametrize("rule", ["pref 0 lookup local", "pref 100 lookup local protocol static"])
+def test_a_rule_of_somebody_elses_is_told_and_left_alone(world: World, rule: str) -> None:
+    """It is one that comes before marks: the kernel's own is moved behind them, and this would be removed for ever."""
+    agent = world.west.gateway_agent
+    before = agent.watch().applied.repairs
+    agent.place.ip(f"rule add {rule}")
+    try:
+        (problem,) = wait(lambda: agent.watch().applied.problems, what="the word of it")
+        assert (problem.object, problem.reason) == (f"rules[{rule.split()[1]}]", "Conflict")
+        assert agent.watch().applied.repairs == before
+    finally:
+        agent.place.ip(f"rule del {rule}")
+    wait(lambda: not agent.watch().applied.problems, what="all to be well again")
+    assert "lookup local" in agent.place.run(["ip", "rule", "show", "pref", "7301"])

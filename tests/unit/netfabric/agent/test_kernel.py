@@ -196,3 +196,12 @@ def test_a_node_of_one_family_keeps_its_settings_of_the_other() -> None:
     assert kernel.sysctls(desired)["ipv6/conf/all/forwarding"] == "1"
     local = tuple(one for one in desired.local_prefixes if one.version == 4)
     assert "ipv6/conf/all/forwarding" not in kernel.sysctls(replace(desired, local_prefixes=local))
+
+
+def test_a_rule_of_somebody_elses_matters_only_where_marks_should_come_first() -> None:
+    wanted = kernel.wanted(reading.read(gateway()), abilities=HERE, outer_mtus={})
+    there = replace(wanted, foreign_first={4: 0})
+    steps, (problem,) = diff.difference(there, wanted)
+    assert (steps, problem.object, problem.reason) == ([], "rules[0]", "Conflict")
+    assert "ip -4 rule del pref 0" in problem.message
+    assert not diff.difference(KernelState(foreign_first={4: 0, 6: 0}), KernelState())[1]
