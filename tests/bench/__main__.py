@@ -12,7 +12,21 @@ from types import FrameType
 
 from deploy.lab.lab import Lab
 from deploy.lab.settings import LabSettings
-from tests.bench import burst, fabric, fleet, flood, idle, kinds, labs, latency, peers, restart, streams, world
+from tests.bench import (
+    burst,
+    fabric,
+    fabric_guest,
+    fleet,
+    flood,
+    idle,
+    kinds,
+    labs,
+    latency,
+    peers,
+    restart,
+    streams,
+    world,
+)
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings, SettingsError
 from tests.bench.world import World
@@ -65,6 +79,8 @@ def _measure(settings: BenchSettings, report: Report) -> None:
             streams.run(lab, settings, report)
     if "fabric" in settings.parts:
         fabric.run(settings, report)
+    if "fabric-guest" in settings.parts:
+        fabric_guest.run(settings, report)
 
 
 async def _with_fake_nodes(lab: Lab, settings: BenchSettings, report: Report) -> None:

@@ -38,13 +38,13 @@ def run(settings: BenchSettings, report: Report) -> None:
     packages.ensure_fabric()
     with connected() as world:
         with ways.opened(world) as found:
-            _paths(found, settings, report)
+            paths(found, settings, report)
             fabric_parallel.run(world, found[-1], settings, report)
         fabric_addresses.run(world, settings, report)
     fabric_scale.run(settings, report)
 
 
-def _paths(found: Sequence[Way], settings: BenchSettings, report: Report) -> None:
+def paths(found: Sequence[Way], settings: BenchSettings, report: Report) -> None:
     """Rounds of every way, in turn; then tables of isthmus's next to each of the others."""
     for way in found:
         way.measure("bulk", 1)  # handshakes, neighbours and the way's MTU are not what is measured

@@ -16,6 +16,8 @@ from deploy.lab.guest.image import EXIT
 
 _KERNEL_LINE = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off random.trust_cpu=on rdinit=/init"
 _TAIL = 40
+_TWO = ("-accel", "tcg,thread=multi", "-smp", "2")
+_COUNTED = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off")
 
 
 def run(
@@ -23,12 +25,15 @@ def run(
     *,
     timeout: float,
     memory: int = 2048,
+    counted: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run `command` as root in a copy of the checkout in the guest; its exit code.
 
-    `memory` is in MiB. `tell` gets each line of output as it comes. LabError with the last words if the guest
-    ends before the command does, or if that takes more than `timeout` seconds.
+    `memory` is in MiB. `counted`: the guest has one processor and a clock that goes by its instructions, one a
+    nanosecond, and leaps where there is nothing to do: what it measures does not depend on what else this machine does.
+    `tell` gets each line of output as it comes. LabError with the last words if the guest ends before the command does,
+    or if that takes more than `timeout` seconds.
     """
     packages.ensure_guest()
     base = image.base()
@@ -41,17 +46,17 @@ def run(
             for part in (base.initramfs, upper):
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, target)
-        return _boot(
-            _qemu(base.kernel, initramfs, memory, console=folder / "console"), folder / "console", timeout, tell
-        )
+        console = folder / "console"
+        qemu = _qemu(base.kernel, initramfs, memory, console=console, processor=_COUNTED if counted else _TWO)
+        return _boot(qemu, console, timeout, tell)
 
 
-def _qemu(kernel: Path, initramfs: Path, memory: int, *, console: Path) -> list[str]:
+def _qemu(kernel: Path, initramfs: Path, memory: int, *, console: Path, processor: Sequence[str]) -> list[str]:
     # Accelerated where that works, emulated elsewhere. The second serial line carries the command's output.
     # Preferred a little: what is emulated beside other work falls behind its own clocks.
     return [
         *("nice", "-n", "-7"),
-        *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
+        *("qemu-system-x86_64", "-cpu", "max", *processor, "-m", str(memory)),
         *("-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"),
         *("-kernel", str(kernel), "-initrd", str(initramfs), "-append", _KERNEL_LINE),
         *("-serial", f"file:{console}", "-serial", "stdio"),
