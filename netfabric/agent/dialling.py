@@ -34,7 +34,8 @@ AGAIN_SECONDS = 2.0
 """Between two dials: a handshake may take so long. The one who takes over may need several seconds to be there."""
 ANSWERED_SECONDS = 15.0
 """The same after one that was answered: the session is good, so it is something else. What WireGuard itself takes."""
-GIVE_UP_SECONDS = 30.0
+GIVE_UP_SECONDS = 300.0
+"""By then it is no gateway that is exchanged."""
 
 
 @dataclass(slots=True)

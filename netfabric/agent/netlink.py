@@ -22,7 +22,6 @@ from netfabric.agent.diff import AddressStep, Do, LinkStep, RouteStep, RuleStep,
 from netfabric.agent.errors import KernelError
 from netfabric.agent.kernel import (
     ALIAS,
-    LOCAL_TABLE,
     MARK_MASK,
     OWN,
     PROTOCOL,

@@ -84,7 +84,12 @@ async def start_userspace(name: str) -> None:
 def secrets(link: WireGuardLink) -> Secrets:
     """Read a link's keys. Raises `KernelError` that names the file, never its content."""
     preshared = {p.public_key: _key(p.preshared_key) for p in link.peers if p.preshared_key is not None}
-    return Secrets(private=_key(link.private_key), preshared=preshared)
+    return Secrets(private=_clamped(_key(link.private_key)), preshared=preshared)
+
+
+def _clamped(private: bytes) -> bytes:
+    """As the interface will show it (RFC 7748, 5): another one would be set again with every look."""
+    return bytes((private[0] & 248, *private[1:31], private[31] & 127 | 64))
 
 
 def _key(key: Key) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from netfabric._pb import fabric_pb2 as pb
 
-KEY = bytes(range(32))
+KEY = bytes((*range(31), 0x5F))
+"""As WireGuard has private keys (RFC 7748, 5)."""
 PUBLIC = bytes(range(1, 33))
 
 

@@ -92,3 +92,8 @@ def test_all_interfaces_are_read_at_once() -> None:
         "wg-c": wireguard.parse_dump("\n".join(other)),
     }
     assert wireguard.parse_dumps("") == {}
+
+
+def test_a_private_key_is_compared_as_the_interface_shows_it() -> None:
+    link = WireGuardLink(private_key=Key(value=b"\xff" * 32))
+    assert wireguard.secrets(link).private == b"\xf8" + b"\xff" * 30 + b"\x7f"
