@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kube.errors import ApiError, KubeError
 from kube.resources import PODS
-from vk.server import streams
+from vk.server import stalls, streams
 from vk.server.context import Context
 from vk.server.errors import RequestError, read_status
 from vk.server.interfaces import LocatedPod, PodNotFoundError
@@ -77,7 +77,8 @@ async def _copy(
     response.enable_chunked_encoding()
     await response.prepare(request)
     carried = context.instruments.bytes.labels("containerLogs", "out")
-    with context.instruments.streams.labels("containerLogs").track_inprogress():
+    reader = (request.transport,) if request.transport is not None else ()
+    with context.instruments.streams.labels("containerLogs").track_inprogress(), stalls.borne(*reader):
         try:
             async for chunk in answer.iter_any():
                 data = chunk if limit is None else chunk[:limit]

@@ -27,7 +27,7 @@ _DEFER_SECONDS = 1
 _SHUTDOWN_TIMEOUT = 30.0
 """Seconds a closing connection has to take what is still buffered for it."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
-"""A caller whose machine is gone is noticed within a minute, also in a silent stream."""
+"""A caller whose machine is gone is noticed within a minute, also in a silent stream; see `stalls` for others."""
 
 
 def bind(host: str, port: int) -> socket.socket:

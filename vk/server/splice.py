@@ -17,16 +17,18 @@ import termios
 from collections.abc import Callable
 from typing import Final, cast
 
+from vk.server import stalls
+
 BUFFER: Final = 64 * 1024
 """Bytes read at once, unless TLS holds more."""
 _RECORD: Final = 16 * 1024
 """Bytes that TLS may have deciphered and not given out yet: the rest of one record (RFC 8446, 5.1)."""
-FLUSH_TIMEOUT: Final = 30.0
-"""Seconds the caller has to take what the provider sent before it closed."""
 VANISHED_TIMEOUT: Final = 2.0
 """Seconds the provider has to take what the caller sent before it vanished."""
 _CLOSE_TIMEOUT: Final = 1.0
 _POLL: Final = 0.005
+_LONGEST_POLL: Final = 0.5
+"""A reader that has stopped may go on in hours."""
 
 
 class _End(asyncio.BufferedProtocol):
@@ -129,7 +131,8 @@ async def run(
     The caller's former protocol is not told of the connection's loss: that is for whoever awaits this, when it is done
     (aiohttp would cancel it at once). `tcp` is the transport below the caller's TLS. `greeting` (the answer's head) and
     `early` (what the provider has sent since) go to the caller first. After `idle_timeout` seconds without a byte
-    either way the stream is cut. Cancelled: both are aborted at once.
+    either way the stream is cut; so long the caller has, too, to take what the provider sent before it closed.
+    Cancelled: both are aborted at once.
     """
     inside = _End(caller, count=counters.inbound, tell=False)
     outside = _End(provider, count=counters.outbound, tell=True)
@@ -141,11 +144,12 @@ async def run(
         for end in (inside, outside):
             if not end.lost.done() and not end.transport.is_closing():
                 end.transport.resume_reading()
-        await _watch_idle(inside, outside, idle_timeout=idle_timeout)
-        if inside.lost.done():
-            await _close(outside, (provider,), timeout=VANISHED_TIMEOUT)
-        else:
-            await _close(inside, (caller, tcp), timeout=FLUSH_TIMEOUT)
+        with stalls.borne(tcp, provider):
+            await _watch_idle(inside, outside, idle_timeout=idle_timeout)
+            if inside.lost.done():
+                await _close(outside, (provider,), timeout=VANISHED_TIMEOUT)
+            else:
+                await _close(inside, (caller, tcp), timeout=idle_timeout)
     finally:
         for end in (inside, outside):
             if not end.lost.done():
@@ -171,9 +175,10 @@ async def _close(end: _End, transports: tuple[asyncio.Transport, ...], *, timeou
     is no event for this: it is polled, at the end of a stream only and seldom more than once.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline, pause = loop.time() + timeout, _POLL
     while not end.lost.done() and loop.time() < deadline and not _sent(transports):
-        await asyncio.wait((end.lost,), timeout=_POLL)
+        await asyncio.wait((end.lost,), timeout=pause)
+        pause = min(2 * pause, _LONGEST_POLL)
     if not end.lost.done():
         end.transport.close()
         await asyncio.wait((end.lost,), timeout=_CLOSE_TIMEOUT)

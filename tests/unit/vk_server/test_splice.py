@@ -20,6 +20,9 @@ from tests.unit.vk_server.wire import read_head
 from vk.server import splice
 from vk.server.connection import Connection
 
+_BACKOFF = 4
+"""Where struct tcp_info (linux/tcp.h) has it."""
+
 
 def ends(*, receive: int, send: int) -> tuple[socket.socket, socket.socket]:
     """A TCP connection: the end for the splice, with buffers of these sizes, and the peer's."""
@@ -71,6 +74,30 @@ async def test_a_provider_that_resets_is_still_read_to_the_end_while_the_caller_
         assert await asyncio.to_thread(drain, kubectl) == payload
         await task
     kubectl.close()
+
+
+@pytest.mark.parametrize("stalls", ["caller", "provider"])
+async def test_an_end_that_takes_nothing_for_long_is_not_cut_off(stalls: str) -> None:
+    """A pager, or a command that does not read its input yet: TCP_USER_TIMEOUT ends connections with such an end."""
+    caller, kubectl = ends(receive=65536, send=65536)
+    provider, apiserver = ends(receive=65536, send=65536)
+    for ours in (caller, provider):
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+    sender, reader = (apiserver, kubectl) if stalls == "caller" else (kubectl, apiserver)
+    stalled = caller if stalls == "caller" else provider
+    payload = os.urandom(4_000_000)
+    task = await start(caller, provider)
+    sending = asyncio.create_task(asyncio.to_thread(sender.sendall, payload))
+    # Probes of the closed window, each after twice the time: the third is more than a second after the first.
+    await eventually(lambda: stalled.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[_BACKOFF] >= 3)
+    async with asyncio.timeout(10):
+        received = asyncio.create_task(asyncio.to_thread(drain, reader))
+        await sending
+        sender.shutdown(socket.SHUT_WR)
+        assert await received == payload
+        kubectl.close()
+        apiserver.close()
+        await task
 
 
 @pytest.mark.parametrize(
