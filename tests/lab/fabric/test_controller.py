@@ -25,8 +25,8 @@ from tests.lab.fabric.virtual import Break, VirtualNode, cut, full_size, gateway
 from tests.lab.fabric.world import POD, POD6, PORT, TRAFFIC
 
 NAME = "db.shop.svc.cluster.local"
-TAKEOVER_SECONDS = 6.0
-"""The aim is 3 s; the rest is for a machine that has other things to do."""
+TAKEOVER_SECONDS = 10.0
+"""It takes about 3 s, 8 s at a load of 37 on two processors, and 15 s where WireGuard alone notices."""
 
 
 @pytest.fixture(scope="module")
