@@ -48,6 +48,10 @@ class Silence:
     _dialled: float = field(default=float("-inf"))
     _answered: bool = False
 
+    def is_over(self, *, now: float) -> bool:
+        """Whether it has lasted too long to be worth another look before a probe is answered."""
+        return now - self.since > GIVE_UP_SECONDS
+
     def is_due(self, received: int, *, now: float) -> bool:
         """Whether to dial now, the peer having sent so many bytes in all; if so, it is done."""
         if received != self.received:
@@ -87,12 +91,12 @@ class Redialler:
 
     async def look(self) -> None:
         """Dial whom that is due for now. Raises `KernelError`."""
-        lost = self._lost()
+        lost, now = self._lost(), self._clock()
         self._silences = {name: silence for name, silence in self._silences.items() if name in lost}
-        if not lost:
-            return
-        received = await self._reconciler.received(lost)
-        now = self._clock()
+        over = {name for name, silence in self._silences.items() if silence.is_over(now=now)}
+        if lost.keys() <= over:
+            return  # a peer may be away for days: no program is run for that
+        received = await self._reconciler.received(lost.keys() - over)
         due = set()
         for name, count in received.items():
             silence = self._silences.setdefault(name, Silence(count, now))

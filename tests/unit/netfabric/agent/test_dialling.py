@@ -88,6 +88,15 @@ async def test_a_peer_that_answers_is_not(lost: tuple[int, ...]) -> None:
     assert (tunnels.looks > 0) == (min(lost) > 0), "nothing is run while there is nothing to know"
 
 
+async def test_nothing_is_run_for_a_peer_that_has_long_been_away() -> None:
+    tunnels, monitor = probed(gateway(), 9)
+    times = iter([0.0, GIVE_UP_SECONDS + 1, GIVE_UP_SECONDS + 2])
+    redialler = Redialler(monitor, cast(Reconciler, tunnels), clock=lambda: next(times))
+    for _ in range(3):
+        await redialler.look()
+    assert tunnels.looks == 1
+
+
 def _dials_in(state: pb.DesiredState) -> None:
     state.links[0].wireguard.peers[0].endpoint = ""
 
