@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kube.errors import ApiError, KubeError
 from kube.resources import PODS
-from vk.server import stalls, streams
+from vk.server import connection, stalls, streams
 from vk.server.context import Context
 from vk.server.errors import RequestError, read_status
 from vk.server.interfaces import LocatedPod, PodNotFoundError
@@ -77,8 +77,9 @@ async def _copy(
     response.enable_chunked_encoding()
     await response.prepare(request)
     carried = context.instruments.bytes.labels("containerLogs", "out")
-    reader = (request.transport,) if request.transport is not None else ()
-    with context.instruments.streams.labels("containerLogs").track_inprogress(), stalls.borne(*reader):
+    link = connection.of(request)
+    reader = (request.transport, link.tcp) if request.transport is not None and link is not None else ()
+    with context.instruments.streams.labels("containerLogs").track_inprogress(), stalls.borne(*reader[1:]):
         try:
             async for chunk in answer.iter_any():
                 data = chunk if limit is None else chunk[:limit]
@@ -93,5 +94,7 @@ async def _copy(
             if request.transport is not None:
                 request.transport.abort()
             return response
-    await response.write_eof()
+        await response.write_eof()
+        if reader:  # a pager has the end of the log when it gets there
+            await stalls.taken(reader, gone=None, timeout=context.stream_idle_timeout)
     return response

@@ -8,12 +8,9 @@ held. When an end closes, what it had sent is delivered to the other, which is t
 
 from __future__ import annotations
 
-import array
 import asyncio
 import dataclasses
-import fcntl
 import select
-import termios
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -26,9 +23,6 @@ _RECORD: Final = 16 * 1024
 VANISHED_TIMEOUT: Final = 2.0
 """Seconds the provider has to take what the caller sent before it vanished."""
 _CLOSE_TIMEOUT: Final = 1.0
-_POLL: Final = 0.005
-_LONGEST_POLL: Final = 0.5
-"""A reader that has stopped may go on in hours."""
 
 
 class _End(asyncio.BufferedProtocol):
@@ -171,26 +165,9 @@ async def _close(end: _End, transports: tuple[asyncio.Transport, ...], *, timeou
     """Close an end when all it was given has gone out, or after `timeout` seconds.
 
     asyncio drops what is still buffered if, while TLS closes, the other side goes on sending; and the kernel drops what
-    it has not got acknowledged if a socket is closed with unread data. So close only when nothing is under way. There
-    is no event for this: it is polled, at the end of a stream only and seldom more than once.
+    it has not got acknowledged if a socket is closed with unread data. So close only when nothing is under way.
     """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + timeout, _POLL
-    while not end.lost.done() and loop.time() < deadline and not _sent(transports):
-        await asyncio.wait((end.lost,), timeout=pause)
-        pause = min(2 * pause, _LONGEST_POLL)
+    await stalls.taken(transports, gone=end.lost, timeout=timeout)
     if not end.lost.done():
         end.transport.close()
         await asyncio.wait((end.lost,), timeout=_CLOSE_TIMEOUT)
-
-
-def _sent(transports: tuple[asyncio.Transport, ...]) -> bool:
-    """Whether no transport holds data and the kernel has had all of it acknowledged."""
-    if any(transport.get_write_buffer_size() for transport in transports):
-        return False
-    connection = transports[-1].get_extra_info("socket")
-    if connection is None or connection.fileno() < 0:
-        return True
-    queued = array.array("i", [0])
-    fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
-    return queued[0] == 0

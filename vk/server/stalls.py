@@ -8,9 +8,12 @@ not answer any more is dropped.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeGuard
@@ -19,6 +22,8 @@ LOOK_SECONDS: Final = 5.0
 UNANSWERED: Final = 8
 """Repetitions in a row that nobody answered. The first comes after 0.2 s or little more, each later after twice the
 time: about a minute. Who is silent with nothing to send to it is found by keep-alive probes."""
+_POLL: Final = 0.005
+_LONGEST_POLL: Final = 0.5
 _RETRANSMITS, _PROBES = 2, 3
 """Where struct tcp_info (linux/tcp.h) has them, one byte each."""
 
@@ -38,6 +43,33 @@ def borne(*transports: asyncio.Transport) -> Iterator[None]:
         # A connection may go on with another request.
         for one, milliseconds in zip(sockets, before, strict=True):
             _set_user_timeout(one, milliseconds)
+
+
+async def taken(transports: Sequence[asyncio.Transport], *, gone: asyncio.Future[None] | None, timeout: float) -> None:
+    """Wait until no transport holds data and the far end's kernel has acknowledged all, `gone` is done, or a while.
+
+    The last of them is TCP. There is no event for this: it is polled, at the end of a stream only and seldom more than
+    once; but a reader that has stopped may go on in hours.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + timeout, _POLL
+    while not (gone is not None and gone.done()) and loop.time() < deadline and not _sent(transports):
+        if gone is None:
+            await asyncio.sleep(pause)
+        else:
+            await asyncio.wait((gone,), timeout=pause)
+        pause = min(2 * pause, _LONGEST_POLL)
+
+
+def _sent(transports: Sequence[asyncio.Transport]) -> bool:
+    if any(transport.get_write_buffer_size() for transport in transports):
+        return False
+    connection = transports[-1].get_extra_info("socket")
+    if not _is_open(connection):
+        return True
+    queued = array.array("i", [0])
+    fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, queued)
+    return queued[0] == 0
 
 
 def unanswered(information: bytes) -> int:

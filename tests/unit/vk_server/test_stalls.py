@@ -29,3 +29,22 @@ async def test_a_transport_without_tcp_is_borne_too() -> None:
         pass
     transport.abort()
     theirs.close()
+
+
+async def test_what_a_reader_has_not_taken_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *listening.getsockname())
+        reader, _ = listening.accept()
+    transport.write(bytes(8_000_000))
+    waiting = asyncio.create_task(stalls.taken([transport], gone=None, timeout=60))
+    done, _ = await asyncio.wait([waiting], timeout=0.2)
+    assert not done
+    await asyncio.to_thread(_read, reader, 8_000_000)
+    await asyncio.wait_for(waiting, 10)
+    transport.abort()
+    reader.close()
+
+
+def _read(reader: socket.socket, size: int) -> None:
+    while size > 0:
+        size -= len(reader.recv(65536))
