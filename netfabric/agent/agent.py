@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import firewall, reading, reporting, tables, wireguard
+from netfabric.agent import peerchains, reading, reporting, tables, wireguard
 from netfabric.agent.answering import Responder
 from netfabric.agent.dialling import Redialler
 from netfabric.agent.errors import InvalidStateError, KernelError, StaleStateError, UnsupportedError
@@ -196,7 +196,7 @@ class Agent:
     def counters(self) -> list[tuple[str, str, Count]]:
         """(reason, peer, count) of each counter of the firewall."""
         desired = self.reconciler.desired
-        names = firewall.counters(desired) if desired else {}
+        names = peerchains.counters(desired) if desired else {}
         return [(*names[name], count) for name, count in sorted(self._counts.items()) if name in names]
 
     async def clean(self) -> list[Problem]:

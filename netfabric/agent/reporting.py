@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import firewall, tunnels, wireguard
+from netfabric.agent import peerchains, tunnels, wireguard
 from netfabric.agent.kernel import KernelState
 from netfabric.agent.model import Desired, Link, Role
 from netfabric.agent.netlink import LinkReport
@@ -121,7 +121,7 @@ def _probe(measured: Measured) -> pb.ProbeState:
 
 
 def _counters(snapshot: Snapshot) -> Iterator[pb.Counter]:
-    names = firewall.counters(snapshot.desired) if snapshot.desired else {}
+    names = peerchains.counters(snapshot.desired) if snapshot.desired else {}
     for name, count in sorted(snapshot.counts.items()):
         if name in names:
             reason, peer = names[name]

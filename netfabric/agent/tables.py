@@ -15,7 +15,7 @@ from typing import Any
 
 from netfabric.agent import programs
 from netfabric.agent.errors import KernelError
-from netfabric.agent.firewall import FAMILY, TABLE, Json
+from netfabric.agent.nft import FAMILY, TABLE, Json
 
 _NAME = {"family": FAMILY, "name": TABLE}
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import firewall, reading
+from netfabric.agent import firewall, nft, reading
 from netfabric.agent.model import overlap, within
 from tests.unit.netfabric.agent.states import gateway, second_peer
 
@@ -129,7 +129,7 @@ def test_what_the_gateway_itself_sends_is_not_masqueraded() -> None:
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(8, 16)), max_size=12))
 def test_collapsed_prefixes_cover_the_same_and_never_overlap(numbers: list[tuple[int, int]]) -> None:
     networks = [IPv4Network((n << 16, length), strict=False) for n, length in numbers]
-    found = firewall.collapse(networks)
+    found = nft.collapse(networks)
     for index, one in enumerate(found):
         assert not any(overlap(one, other) for other in found[index + 1 :])
     assert all(any(within(network, one) for one in found) for network in networks)
@@ -148,14 +148,14 @@ def probed() -> pb.DesiredState:
 def test_probes_pass_to_who_answers_them_and_nothing_else_does() -> None:
     objects = firewall.render(reading.read(probed()))
     handed_on = rules(objects, "dnat")[0]
-    assert handed_on[0] == firewall.from_peers()
-    assert handed_on[1] == firewall.udp(7300)
+    assert handed_on[0] == nft.from_peers()
+    assert handed_on[1] == nft.udp(7300)
     assert handed_on[2]["dnat"]["addr"]["map"]["data"]["set"] == [["10.244.0.0", "169.254.20.2"]]
     (let_in,) = (expr for expr in rules(objects, "from_7") if "169.254.20.2" in str(expr))
-    assert firewall.udp(7300) in let_in
+    assert nft.udp(7300) in let_in
     assert "dnat" in str(let_in), "only what was asked at the shown address"
     (let_out,) = (expr for expr in rules(objects, "to_7") if "probed_7_4" in str(expr))
-    assert let_out[:3] == [firewall.saddr(4, "askers_7_"), firewall.daddr(4, "probed_7_"), firewall.udp(7300)]
+    assert let_out[:3] == [nft.saddr(4, "askers_7_"), nft.daddr(4, "probed_7_"), nft.udp(7300)]
     assert members(objects, "probed_7_4") == ["10.244.0.0"]
     for closed in ("reachable_7_4", "openers_7_4"):
         assert members(objects, closed) == []

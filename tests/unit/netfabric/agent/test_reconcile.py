@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from netfabric._pb import fabric_pb2 as pb
-from netfabric.agent import diff, firewall, reading, tables
+from netfabric.agent import diff, nft, reading, tables
 from netfabric.agent import kernel as kernels
 from netfabric.agent.errors import KernelError
 from netfabric.agent.kernel import Abilities, KernelState
@@ -45,7 +45,7 @@ class Kernel:
         else:
             self.links[step.link.name] = step.link
 
-    async def replace(self, objects: Sequence[firewall.Json]) -> Fingerprint:
+    async def replace(self, objects: Sequence[nft.Json]) -> Fingerprint:
         self.did.append("rules" if objects else "no rules")
         self.table = tables.digest(objects) if objects else ""
         return Fingerprint(self.table, self.table)
