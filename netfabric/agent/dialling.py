@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from netfabric.agent.errors import KernelError
-from netfabric.agent.model import Link, WireGuardLink
+from netfabric.agent.model import Link, WireGuardLink, WireGuardPeer
 from netfabric.agent.probing import Monitor
 from netfabric.agent.reconcile import Reconciler
 
@@ -63,8 +63,18 @@ class Silence:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A link whose probes are lost."""
+
+    probes: int
+    """So many in a row."""
+    dialled: bool
+    """Whether it is known where the peer is, though it may not have said a word yet."""
+
+
 class Redialler:
-    """Watches the probes of peers that we dial."""
+    """Watches the probes of peers."""
 
     def __init__(
         self, monitor: Monitor, reconciler: Reconciler, *, clock: Callable[[], float] = time.monotonic
@@ -99,26 +109,30 @@ class Redialler:
         received = await self._reconciler.received(lost.keys() - over)
         due = set()
         for name, count in received.items():
+            if not count and not lost[name].dialled:
+                continue  # where it is nobody knows, before it has dialled
             silence = self._silences.setdefault(name, Silence(count, now))
-            if lost[name] >= LOST and silence.is_due(count, now=now):
+            if lost[name].probes >= LOST and silence.is_due(count, now=now):
                 due.add(name)
         if due:
             await self._reconciler.redial(due)
 
-    def _lost(self) -> dict[str, int]:
-        """Of links on which we dial: how many probes in a row are lost, where it is any."""
+    def _lost(self) -> dict[str, Lost]:
+        """Links to one peer whose probes are lost."""
         desired = self._reconciler.desired
         if desired is None or desired.standby:
             return {}
-        found: dict[str, int] = {}
-        for link in filter(is_dialled, desired.links):
+        found: dict[str, Lost] = {}
+        for link in desired.links:
+            if (peer := only_peer(link)) is None:
+                continue
             counts = [one.lost for one in self._monitor.measured.values() if one.target.address in link.neighbours]
             if fewest := min(counts, default=0):
-                found[link.name] = fewest
+                found[link.name] = Lost(fewest, dialled=peer.endpoint is not None)
         return found
 
 
-def is_dialled(link: Link) -> bool:
-    """Whether it leads to one peer, which we dial: sessions are forgotten for all peers of a link at once."""
+def only_peer(link: Link) -> WireGuardPeer | None:
+    """The peer of a link that has one: sessions are forgotten for all peers of a link at once."""
     kind = link.kind
-    return isinstance(kind, WireGuardLink) and len(kind.peers) == 1 and kind.peers[0].endpoint is not None
+    return kind.peers[0] if isinstance(kind, WireGuardLink) and len(kind.peers) == 1 else None

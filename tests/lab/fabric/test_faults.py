@@ -103,21 +103,6 @@ def _live_through_an_hour(agent: AgentProcess) -> None:
         wait(lambda told=began + minute * leaps.SECONDS: looked() >= told, what="a look in another minute")  # type: ignore[misc] # a default argument
 
 
-def test_f34_an_underlay_that_is_cut_and_healed(world: World) -> None:
-    def passing() -> bool:
-        (probe,) = world.west.gateway_agent.watch().probes
-        return probe.passing
-
-    wait(passing, what="the probe to pass")
-    with world.stream(world.west) as stream:
-        world.router.ip("link set to-east down")
-        wait(lambda: not passing(), what="the probe to fail")
-        world.router.ip("link set to-east up")
-        wait(passing, what="the probe to pass again", timeout=30)
-        world.await_connected()
-    assert not stream["error"]
-
-
 def test_a_key_is_rotated_under_a_stream(world: World) -> None:
     west, east = world.clusters
     old, west.keys = west.keys, keypair()

@@ -101,16 +101,26 @@ def _dials_in(state: pb.DesiredState) -> None:
     state.links[0].wireguard.peers[0].endpoint = ""
 
 
+async def test_a_peer_that_dials_us_is_dialled_where_it_was_heard() -> None:
+    """So what is sent to it meanwhile waits for it."""
+    state = gateway()
+    _dials_in(state)
+    tunnels, monitor = probed(state, 2)
+    assert not await dials(tunnels, monitor), "nobody knows where it is"
+    tunnels.come = 148
+    assert await dials(tunnels, monitor) == ["wg-b"]
+
+
 def _shares(state: pb.DesiredState) -> None:
     state.links[0].wireguard.peers.add(public_key=PUBLIC[::-1])
 
 
-def _waits(state: pb.DesiredState) -> None:
+def _stands_by(state: pb.DesiredState) -> None:
     state.standby = True
 
 
-@pytest.mark.parametrize("spoil", [_dials_in, _shares, _waits])
-async def test_whom_we_do_not_dial_is_waited_for(spoil: Callable[[pb.DesiredState], None]) -> None:
+@pytest.mark.parametrize("spoil", [_shares, _stands_by])
+async def test_what_other_peers_or_another_gateway_use_is_left_alone(spoil: Callable[[pb.DesiredState], None]) -> None:
     state = gateway()
     spoil(state)
     assert not await dials(*probed(state, 9))
