@@ -26,7 +26,7 @@ _NODE = {
     "iptables": "iptables",
 }
 # The fabric's agents, and what its tests ask with.
-_FABRIC = {"wg": "wireguard-tools", "wireguard-go": "wireguard-go", "ping": "iputils-ping"}
+_FABRIC = {"conntrack": "conntrack", "wg": "wireguard-tools", "wireguard-go": "wireguard-go", "ping": "iputils-ping"}
 _GUEST = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "dpkg-deb": "dpkg"}
 
 

@@ -74,6 +74,19 @@ def test_f34_a_killed_agent_is_not_missed_and_its_successor_changes_nothing(worl
             wait(lambda agent=agent: agent.watch().applied.generation, what="the kept state")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("role", ["gateway", "node"])
+def test_f34_a_machine_that_is_rebooted_comes_back_without_a_controller(world: World, role: str) -> None:
+    agent = world.west.agents[role]
+    with world.stream(world.west) as stream, world.stream(world.east) as back:
+        agent.power_off()
+        assert not world.connected()
+        agent.start()
+        agent.ready()
+        world.await_connected(timeout=40)
+    assert (stream["error"], back["error"]) == ("", "")
+    assert not agent.watch().applied.problems
+
+
 def test_f34_a_controller_that_is_away_for_an_hour_is_not_missed(world: World) -> None:
     """Nor if the agents are started anew in its absence, and then live through the hour."""
     agents = [world.west.gateway_agent, world.west.node_agent]

@@ -99,6 +99,19 @@ def dropped(place: Place, name: str) -> int:
     return sum(c["packets"] for c in counters if c["name"].partition("_")[0] == name)
 
 
+_POWER_OFF = """
+for link in $(ip -o link | sed -nE 's/^[0-9]+: ((wg|un)-[^:@]*).*/\\1/p'); do ip link del "$link"; done
+nft delete table inet isthmus
+for family in -4 -6; do
+    ip $family rule flush
+    ip $family rule add pref 0 lookup local protocol kernel || true  # there, where it was not moved
+    ip $family rule add pref 32766 lookup main protocol kernel
+    ip $family rule add pref 32767 lookup default protocol kernel
+done
+conntrack -F 2>/dev/null
+"""
+
+
 class AgentProcess:
     """An agent of a place."""
 
@@ -145,6 +158,11 @@ class AgentProcess:
         self.process.kill()
         self.process.wait()
         self.process = None
+
+    def power_off(self) -> None:
+        """As if its machine went off and came up without it: of the fabric there is only what is on disk."""
+        self.kill()
+        self.place.run(["sh", "-ec", _POWER_OFF])
 
     def stop(self) -> None:
         """As its container would be stopped."""
