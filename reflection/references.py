@@ -126,6 +126,10 @@ class References:
         if entry is None:
             entry = Referenced(remote_namespace=remote_namespace, remote_name=self._remote_name(ref))
             self._known[ref] = entry
+        elif not entry.users:
+            # Nobody kept it in step since its last pod went: the object may have come, or changed, meanwhile.
+            entry.in_step = False
+            self.controller.queue.add(ref)
         if entry.watcher is None:
             entry.watcher = self._watch(ref)
             self._starting.put_nowait(ref)
