@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from deploy.lab.guest import boot
+from deploy.lab.guest.machines import Machine
 from tests.bench import fabric, ways
 from tests.bench.report import Report, progress
 from tests.bench.settings import BenchSettings
@@ -34,7 +35,9 @@ def run(settings: BenchSettings, report: Report) -> None:
         else:
             progress(f"guest: {line}")
 
-    code = boot.run(["python3", "-m", "tests.bench.fabric_guest", *words], timeout=_TIMEOUT, counted=True, tell=tell)
+    code = boot.run(
+        ["python3", "-m", "tests.bench.fabric_guest", *words], timeout=_TIMEOUT, machine=Machine.COUNTED, tell=tell
+    )
     assert (code, len(found)) == (0, 1), f"the guest's bench ended with exit code {code}"
     report.rows += [(f"guest: {what}", *values) for what, *values in found[0]["rows"]]
     for part, values in found[0]["raw"].items():
