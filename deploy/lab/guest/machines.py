@@ -15,6 +15,7 @@ _TWO = ("-accel", "tcg,thread=multi", "-smp", "2")
 _COUNTED = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off")
 # Preferred a little: what is emulated beside other work falls behind its own clocks.
 _PREFERRED = ("nice", "-n", "-7")
+_MEMORY = 'mkdir "$1" && mount -t tmpfs -o mode=700,size={size}m guest "$1" && shift && exec "$@"'
 
 
 class Machine(StrEnum):
@@ -69,9 +70,8 @@ def _user_mode(kernel: Path, boot: Boot) -> list[str]:
     # Each program of the guest is a process here, and all end with the first of their namespace, which ends with us.
     own = ["setpriv", "--pdeathsig=KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child=KILL"]
     # The guest's memory is a file that programs are run from; /dev/shm may be small, or forbid that.
-    memory = boot.folder / "memory"
-    mount = f'mount -t tmpfs -o mode=700,size={boot.memory + 64}m guest {memory} && exec "$@"'
-    prepared = ["sh", "-c", f"mkdir {memory} && {mount}", "sh", "env", f"TMPDIR={memory}"]
+    memory = str(boot.folder / "memory")
+    prepared = ["sh", "-c", _MEMORY.format(size=boot.memory + 64), "sh", memory, "env", f"TMPDIR={memory}"]
     # Two lines to the same place: the kernel polls each by its number.
     lines = ("con=null", "con0=null,fd:2", "ssl=null", "ssl1=null,fd:1")
     what = (f"mem={boot.memory}M", f"initrd={boot.initramfs}", f"uml_dir={boot.folder}")
