@@ -6,7 +6,7 @@ from deploy.lab.errors import LabError
 from deploy.lab.guest import boot
 from deploy.lab.guest.machines import Machine
 
-PYTEST = "python3 -m pytest -q -p no:cacheprovider --durations=20 --durations-min=5"
+PYTEST = "python3 -m pytest -q -p no:cacheprovider --color=no --durations=20 --durations-min=5"
 EVERY = pytest.mark.parametrize("machine", [Machine.QEMU, Machine.UML])
 
 

@@ -17,7 +17,8 @@ from deploy.lab.console import long_step, run
 from deploy.lab.errors import LabError
 
 _SOURCE = "linux-source-6.1"
-_CONFIG = Path(__file__).with_name("uml.config")
+CONFIG = Path(__file__).with_name("uml.config")
+"""What is chosen; of all else as little as can be."""
 _PATCH = Path(__file__).with_name("uml.patch")
 
 
@@ -41,7 +42,7 @@ def _key() -> str:
     userland.know_debian()
     newest = run(["apt-cache", "show", "--no-all-versions", _SOURCE])
     digest = hashlib.sha256(newest.encode())
-    for file in (_CONFIG, _PATCH):
+    for file in (CONFIG, _PATCH):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -52,14 +53,14 @@ def _build(folder: Path) -> Path:
     source = folder / _SOURCE
     run(["patch", "--strip=1", f"--input={_PATCH}"], cwd=source)
     make = ["nice", "make", "--silent", "ARCH=um"]
-    run([*make, f"KCONFIG_ALLCONFIG={_CONFIG}", "allnoconfig"], cwd=source, timeout=300)
-    _check(source / ".config")
+    run([*make, f"KCONFIG_ALLCONFIG={CONFIG}", "allnoconfig"], cwd=source, timeout=300)
+    check(source / ".config")
     run([*make, f"-j{os.cpu_count() or 1}", "linux"], cwd=source, timeout=3600)
     return source / "linux"
 
 
-def _check(made: Path) -> None:
+def check(made: Path) -> None:
     """What depends on something that is not chosen is left out without a word."""
     chosen = re.compile(r"^CONFIG_.*", re.MULTILINE)
-    if lacking := set(chosen.findall(_CONFIG.read_text())) - set(chosen.findall(made.read_text())):
+    if lacking := set(chosen.findall(CONFIG.read_text())) - set(chosen.findall(made.read_text())):
         raise LabError(f"the kernel cannot be configured with {', '.join(sorted(lacking))}")
