@@ -13,6 +13,7 @@ from deploy.lab.api import Api
 from deploy.lab.console import say
 from deploy.lab.errors import LabError
 from deploy.lab.guest import boot
+from deploy.lab.guest.machines import Machine
 from deploy.lab.pki import PairFiles
 from deploy.lab.settings import LabSettings
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     kubectl.add_argument("version")
     add("image", _image, "make the image of isthmus from the checkout and print its docker-archive's path")
     guest = add("guest", _guest, "run a command in a guest with Debian's kernel (kernel WireGuard, GENEVE)")
+    guest.add_argument("--machine", type=Machine, choices=list(Machine), default=Machine.QEMU, help="%(choices)s")
     guest.add_argument("--timeout", type=float, default=600.0, help="seconds")
     guest.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     unit = add("unit", _unit, "stop, start, pause, resume or restart a program of a cluster")
@@ -70,7 +72,7 @@ def _settings() -> LabSettings:
 
 def _guest(options: argparse.Namespace) -> None:
     words = [word for word in options.words if word != "--"] or ["uname", "-a"]
-    if (code := boot.run(words, timeout=options.timeout, tell=print)) != 0:
+    if (code := boot.run(words, timeout=options.timeout, machine=options.machine, tell=print)) != 0:
         raise LabError(f"the guest's command ended with exit code {code}")
 
 

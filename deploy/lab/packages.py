@@ -27,7 +27,12 @@ _NODE = {
 }
 # The fabric's agents, and what its tests ask with.
 _FABRIC = {"conntrack": "conntrack", "wg": "wireguard-tools", "wireguard-go": "wireguard-go", "ping": "iputils-ping"}
-_GUEST = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio", "dpkg-deb": "dpkg"}
+_GUEST = {"cpio": "cpio", "dpkg-deb": "dpkg"}
+_EMULATOR = {"qemu-system-x86_64": "qemu-system-x86"}
+# What builds C++ has the headers of C, which no program shows.
+_KERNEL_BUILD = {"g++": "g++", "xz": "xz-utils"} | {
+    name: name for name in ("bc", "bison", "flex", "make", "patch", "perl")
+}
 
 
 def missing(*, nodes: bool) -> list[str]:
@@ -48,6 +53,16 @@ def ensure_fabric() -> None:
 def ensure_guest() -> None:
     """As `ensure`, for guests with a kernel of their own."""
     _ensure(_GUEST)
+
+
+def ensure_emulator() -> None:
+    """As `ensure`, for guests on a machine that is emulated."""
+    _ensure(_EMULATOR)
+
+
+def ensure_kernel_build() -> None:
+    """As `ensure`, for what builds a kernel."""
+    _ensure(_KERNEL_BUILD)
 
 
 def _missing(wanted: Mapping[str, str]) -> list[str]:

@@ -48,11 +48,16 @@ def package_metadata() -> tuple[str, bytes]:
     return f"isthmus-{version}.dist-info/METADATA", text.encode()
 
 
+def know_debian() -> None:
+    """Have apt's lists of what there is."""
+    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
+        run(["apt-get", "-qq", "update"], timeout=300)
+
+
 def download_debian(packages: Sequence[str], *, folder: Path) -> list[Path]:
     """The packages' files, fetched into `folder`; needs apt's own sources only."""
     folder.mkdir(parents=True)
-    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        run(["apt-get", "-qq", "update"], timeout=300)
+    know_debian()
     run(["apt-get", "-qq", "download", *packages], cwd=folder, timeout=600)
     return sorted(folder.glob("*.deb"))
 

@@ -79,8 +79,9 @@ def _measure(settings: BenchSettings, report: Report) -> None:
             streams.run(lab, settings, report)
     if "fabric" in settings.parts:
         fabric.run(settings, report)
-    if "fabric-guest" in settings.parts:
-        fabric_guest.run(settings, report)
+    for part in fabric_guest.MACHINES:
+        if part in settings.parts:
+            fabric_guest.run(part, settings, report)
 
 
 async def _with_fake_nodes(lab: Lab, settings: BenchSettings, report: Report) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PARTS = ("burst", "latency", "idle", "restart", "kinds", "fleet", "peers", "flood", "streams", "fabric")
-ASKED = ("fabric-guest",)
+ASKED = ("fabric-guest", "fabric-uml")
 """Parts that are measured only if they are asked for."""
 
 

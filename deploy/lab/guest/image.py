@@ -132,8 +132,7 @@ def _key() -> str:
 
 def _kernel_package() -> str:
     """The package that Debian's `linux-image-amd64` stands for now."""
-    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        run(["apt-get", "-qq", "update"], timeout=300)
+    userland.know_debian()
     shown = run(["apt-cache", "depends", "--important", "linux-image-amd64"])
     found = re.search(r"Depends: (linux-image-\S+)", shown)
     return found[1] if found else "linux-image-amd64"
