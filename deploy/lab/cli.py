@@ -79,6 +79,7 @@ def _guest(options: argparse.Namespace) -> None:
 def _ensure(_: argparse.Namespace) -> None:
     packages.ensure(nodes=True)
     binaries.ensure_all()
+    boot.ensure()
 
 
 def _image(_: argparse.Namespace) -> None:

@@ -11,11 +11,19 @@ from pathlib import Path
 
 from deploy.lab import packages, userland
 from deploy.lab.errors import LabError
-from deploy.lab.guest import image, machines
+from deploy.lab.guest import image, machines, uml
 from deploy.lab.guest.image import EXIT
 from deploy.lab.guest.machines import Boot, Machine
 
 _TAIL = 40
+
+
+def ensure() -> None:
+    """Have what guests of all machines boot: who waits for one should not wait for its kernel."""
+    packages.ensure_guest()
+    packages.ensure_emulator()
+    image.base()
+    uml.kernel()
 
 
 def run(
