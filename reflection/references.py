@@ -212,9 +212,9 @@ class References:
         if entry.watcher is None or not entry.watcher.synced.is_set() or not caches.synced:
             return Result(requeue_after=1.0)
         source = entry.watcher.store.get((ref.namespace, ref.name))
-        before = (entry.in_step, entry.problem)
-        entry.problem = await self._bring_in_step(ref, entry, source)
-        entry.in_step = not entry.problem
+        problem = await self._bring_in_step(ref, entry, source)
+        before = (entry.in_step, entry.problem)  # as of now: a pod may have come meanwhile, and waits
+        entry.in_step, entry.problem = not problem, problem
         if before != (entry.in_step, entry.problem):
             for pod in entry.users:
                 self._wake(pod)

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from deploy.lab.cluster import LabCluster
 from deploy.lab.lab import Lab
+from deploy.lab.relay import Relay
 from kube import config
 from kube.client import Client
 from kube.resources import PODS
@@ -32,6 +33,9 @@ class World:
     here: Kubectl
     there: Kubectl
     references: References
+    relay: Relay
+    """Before the provider."""
+    registry: CollectorRegistry
     waiting: set[RefKey] = field(default_factory=set)
     """What pods name that were not reconciled yet."""
     asked: list[RefKey] = field(default_factory=list)
@@ -46,6 +50,10 @@ class World:
             (self.here.namespace, pod), [self.key(name)], remote_namespace=self.there.namespace
         )
 
+    def busy(self) -> bool:
+        """Whether a copy is being seen to."""
+        return bool(self.registry.get_sample_value("isthmus_workers_busy", {"controller": "references"}))
+
     def untrack(self, pod: str) -> None:
         self.references.untrack((self.here.namespace, pod))
 
@@ -53,15 +61,20 @@ class World:
         await asyncio.to_thread(eventually, probe, what=what, timeout=LONG)
 
 
-async def connected(cluster: LabCluster) -> AbstractAsyncContextManager[Client]:
-    return Client.connect(await config.load(kubeconfig=str(cluster.admin_kubeconfig)), name=cluster.name)
+async def connected(kubeconfig: Path) -> AbstractAsyncContextManager[Client]:
+    return Client.connect(await config.load(kubeconfig=str(kubeconfig)), name=kubeconfig.parent.name)
 
 
 @pytest.fixture
-async def world(lab: Lab, namespace: str) -> AsyncIterator[World]:
+async def world(lab: Lab, namespace: str, lab_gateway: str, tmp_path: Path) -> AsyncIterator[World]:
+    registry = CollectorRegistry()
     async with AsyncExitStack() as held:
-        consumer = await held.enter_async_context(await connected(lab.consumer))
-        provider = await held.enter_async_context(await connected(lab.provider))
+        relay = await held.enter_async_context(Relay.running((lab.provider.plan.site.ip, 6443), host=lab_gateway))
+        file = lab.provider.client_kubeconfig(
+            "lab:admin", groups=["system:masters"], path=tmp_path / "provider", server=relay.url
+        )
+        consumer = await held.enter_async_context(await connected(lab.consumer.admin_kubeconfig))
+        provider = await held.enter_async_context(await connected(file))
         made: World
 
         def needed(ref: RefKey) -> bool:
@@ -81,7 +94,7 @@ async def world(lab: Lab, namespace: str) -> AsyncIterator[World]:
                 event=lambda _namespace, _change: None,
                 synced=lambda _namespace: None,
             ),
-            registry=CollectorRegistry(),
+            registry=registry,
         )
         references = References(
             consumer,
@@ -94,9 +107,9 @@ async def world(lab: Lab, namespace: str) -> AsyncIterator[World]:
             wake=lambda pod: made.woken.append(pod),  # noqa: PLW0108 - there is none yet
             namespace_lost=lambda _namespace: None,
             linger=3600.0,
-            registry=CollectorRegistry(),
+            registry=registry,
         )
-        made = World(admin(lab.consumer, namespace), admin(lab.provider, namespace), references)
+        made = World(admin(lab.consumer, namespace), admin(lab.provider, namespace), references, relay, registry)
         group = await held.enter_async_context(asyncio.TaskGroup())
         running = [group.create_task(part.run()) for part in (caches, references)]
         yield made
@@ -118,4 +131,19 @@ async def test_an_object_that_came_while_nobody_was_known_to_name_it_is_copied_f
     assert not world.track("after", "fixed"), "that there is none is old news"
     await asyncio.to_thread(world.there.wait_for, "configmap", "fixed", lambda copy: copy["data"]["data"] == "second")
     await world.until(lambda: (world.here.namespace, "after") in world.woken, what="the pod to be told")
+    assert world.track("after", "fixed")
+
+
+async def test_a_pod_that_comes_while_the_copy_is_written_for_another_is_told(world: World) -> None:
+    await asyncio.to_thread(world.here.create, m.config_map("fixed", data="first"))
+    world.track("before", "fixed")
+    await world.until(lambda: world.track("before", "fixed"), what="the first copy")
+    world.relay.freeze()
+    await asyncio.to_thread(world.here.apply, m.config_map("fixed", data="second"))
+    await world.until(world.busy, what="the write of the second")
+    world.untrack("before")
+    assert not world.track("after", "fixed")
+    world.relay.thaw()
+    await world.until(lambda: (world.here.namespace, "after") in world.woken, what="the pod to be told")
+    await asyncio.to_thread(world.there.wait_for, "configmap", "fixed", lambda copy: copy["data"]["data"] == "second")
     assert world.track("after", "fixed")
