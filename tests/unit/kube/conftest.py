@@ -1,5 +1,6 @@
 """Fixtures of the library's tests: a fake API server, a client of it, and a watch over blocking calls."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,6 +11,12 @@ from prometheus_client import CollectorRegistry
 from kube.client import Client
 from tests.unit.kube import fakeapi
 from tests.unit.kube.fakeapi import FakeApi
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _others_are_gone() -> None:
+    """What other tests left may wait for a thread when it is collected, as gRPC's channels do: not in one of these."""
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
