@@ -129,10 +129,12 @@ class Client:
         field_selector: str = "",
         decode: type[T] = _AS_DICT,
         page: int = 500,
+        missing_ok: bool = False,
     ) -> Listing[T]:
         """Read all objects at one revision (quorum read): all of them or an error, never a part.
 
-        Continue tokens that expire between two pages (410) make it begin again.
+        Continue tokens that expire between two pages (410) make it begin again. `missing_ok`: an API server that has no
+        such resource has none of its objects, as when its definition was removed.
         """
         params = selectors(label_selector, field_selector)
         path = resource.path(namespace=namespace)
@@ -147,6 +149,8 @@ class Client:
             except ApiError as error:
                 if error.gone:
                     continue
+                if missing_ok and error.not_found:
+                    return Listing(items=[], resource_version="")
                 raise
             return Listing(items=items, resource_version=revision, undecodable=undecodable)
         raise ProtocolError(f"GET {path}: the continue token expired {_LIST_RESTARTS} times")

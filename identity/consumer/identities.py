@@ -158,9 +158,10 @@ class Identities:
 
     async def _users(self, identity: Identity) -> list[str]:
         secret = names.kubeconfig_secret(identity.metadata.name)
-        nodes = await self._client.list(VIRTUAL_NODES, decode=VirtualNode)
+        # Who takes isthmus away takes definitions away too, and waits for us: those may go first that have no objects.
+        nodes = await self._client.list(VIRTUAL_NODES, decode=VirtualNode, missing_ok=True)
         space = self._settings.namespace
-        slices = await self._client.list(RESOURCE_SLICES, namespace=space, decode=ResourceSlice)
+        slices = await self._client.list(RESOURCE_SLICES, namespace=space, decode=ResourceSlice, missing_ok=True)
         using = [one.metadata.name for one in slices.items if one.spec.identity == identity.metadata.name]
         return sorted(using + [v.metadata.name for v in nodes.items if v.spec.kubeconfig_secret.name == secret])
 

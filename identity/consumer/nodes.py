@@ -74,7 +74,7 @@ class Nodes:
     async def remove(self, one: ResourceSlice) -> str:
         """Remove those of the slice; the name of one that is still there, empty if none is. Raises `ApiError`."""
         selector = f"{names.SLICE_LABEL}={one.metadata.uid}"
-        listing = await self._client.list(VIRTUAL_NODES, label_selector=selector, decode=VirtualNode)
+        listing = await self._client.list(VIRTUAL_NODES, label_selector=selector, decode=VirtualNode, missing_ok=True)
         for found in listing.items:
             if not found.metadata.deletion_timestamp:
                 self._check_leading()

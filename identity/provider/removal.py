@@ -98,7 +98,7 @@ class Removal:
 
     async def _in_the_way(self, space: str, mapped: list[str]) -> list[str]:
         """What NamespaceMaps say that keeps their namespaces, and which have none, as those of direct mode."""
-        listing = await self._client.list(NAMESPACE_MAPS, namespace=space)
+        listing = await self._client.list(NAMESPACE_MAPS, namespace=space, missing_ok=True)
         if not listing.items:
             return [f"{_some(mapped)}: not made by a NamespaceMap, and so left to its administrator"]
         conditions = [one for item in listing.items for one in item.get("status", {}).get("conditions", ())]

@@ -69,7 +69,7 @@ class Writer:
 
     async def delete_labelled(self, resource: Resource, namespace: str, selector: str) -> int:
         """Delete those of a namespace with these labels; how many there were."""
-        listing = await self._client.list(resource, namespace=namespace, label_selector=selector)
+        listing = await self._client.list(resource, namespace=namespace, label_selector=selector, missing_ok=True)
         for item in listing.items:
             if not item["metadata"].get("deletionTimestamp"):
                 await self.delete(resource, item["metadata"]["name"], namespace, uid=item["metadata"]["uid"])

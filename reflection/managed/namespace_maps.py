@@ -187,7 +187,7 @@ class NamespaceMaps:
     async def _in_use(self, namespace: str) -> str:
         """What must not be removed with the namespace; empty if nothing."""
         for resource, advice in ((SHADOW_PODS, "they go with their pods"), (_CLAIMS, "delete them first")):
-            listing = await self._client.list(resource, namespace=namespace, decode=WithMetadata)
+            listing = await self._client.list(resource, namespace=namespace, decode=WithMetadata, missing_ok=True)
             if listing.items:
                 shown = ", ".join(sorted(item.metadata.name for item in listing.items)[:_SHOWN])
                 return f"{len(listing.items)} {resource.plural} are in {namespace} ({shown}): {advice}"

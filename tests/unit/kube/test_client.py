@@ -14,7 +14,7 @@ from kube.config import Credentials
 from kube.errors import ApiError, ProtocolError, TransportError
 from kube.kubeconfig import Material
 from kube.objects import ConfigMap, Metadata, Object
-from kube.resources import CONFIG_MAPS, EVENTS, LEASES, PODS
+from kube.resources import CONFIG_MAPS, EVENTS, LEASES, PODS, Resource
 from tests.unit.kube import fakeapi, rawserver
 from tests.unit.kube.fakeapi import FakeApi, failure
 
@@ -42,6 +42,14 @@ async def test_list_reads_all_pages(api: FakeApi, client: Client) -> None:
     assert listing.resource_version == str(api.revision)
     assert api.counts["list"] == 3
     assert all("resourceVersion" not in request.query for request in api.requests)
+
+
+async def test_a_resource_that_is_not_served_is_an_error_or_none_as_asked(client: Client) -> None:
+    unserved = Resource("example.org", "v1", "gadgets", "Gadget")
+    with pytest.raises(ApiError) as caught:
+        await client.list(unserved, namespace="ns")
+    assert caught.value.not_found
+    assert (await client.list(unserved, namespace="ns", missing_ok=True)).items == []
 
 
 async def test_f11_a_list_that_expires_between_pages_begins_again(api: FakeApi, client: Client) -> None:
