@@ -1,7 +1,7 @@
 """Three whole clusters whose pods reach one another, isthmus as a user installs it, and short words for its objects."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,21 @@ def isthmus(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Isth
         remove(lab, kubectl)
 
 
+def _without_offloadings(kubectl: Kubectl) -> None:
+    """Not by `--all-namespaces`: kubectl's deletions know no such flag beside the namespace that it is told."""
+    names = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}"
+    found = kubectl.run("get", "namespaceoffloadings", "--all-namespaces", "-o", names).split()
+    left = [(replace(kubectl, namespace=one.partition("/")[0]), one.partition("/")[2]) for one in found]
+    for inside, name in left:
+        inside.delete("namespaceoffloading", name, "--wait=false")
+    for inside, name in left:
+        inside.wait_gone("namespaceoffloading", name, timeout=180)
+
+
 def remove(lab: Lab, kubectl: Kubectl) -> None:
     """First what isthmus has to take back, then isthmus."""
     if kubectl.exists("crd", "virtualnodes.offloading.isthmus.dev"):
-        kubectl.delete("namespaceoffloadings", "--all", "--all-namespaces", timeout=180)
+        _without_offloadings(kubectl)
     uninstall(kubectl, MANIFESTS)
     for cluster in PROVIDERS.values():
         admin(lab.clusters[cluster], "default").delete("namespace", f"isthmus-{CONSUMER_ID}", "--ignore-not-found")
