@@ -47,4 +47,5 @@ def test_f34_streams_go_on_soon_after_a_cut(world: World, seconds: int) -> None:
         world.await_connected()
     for found in (stream, back):
         assert not found["error"]
-        assert seconds <= found["gap"] < seconds + RESUMED_SECONDS, "cut, and soon over it"
+        # An exchange that was on its way when the cut began may have ended a moment after that.
+        assert 0.9 * seconds <= found["gap"] < seconds + RESUMED_SECONDS, "cut, and soon over it"
