@@ -55,6 +55,8 @@ class MapNamespaces:
         self._consumer_id = consumer_id
         self._tenant = tenant_namespace(consumer_id)
         self._changed = changed
+        # What was found ready by asking, until the watch tells of it: that may take a while after an outage.
+        self._ready: dict[str, NamespaceMap] = {}
         self._maps: Reflector[NamespaceMap] = Reflector(
             provider,
             NAMESPACE_MAPS,
@@ -70,6 +72,7 @@ class MapNamespaces:
         return (("namespace maps", self._maps.run),)
 
     def _map_changed(self, change: Change[NamespaceMap]) -> None:
+        self._ready.pop(change.key[1], None)
         self._changed(change.key[1])
 
     # -- see `MappedNamespaces`
@@ -77,7 +80,8 @@ class MapNamespaces:
     async def ensure(self, origin: str) -> str:
         """See `MappedNamespaces`. Until the provider's manager has answered, `NamespacePendingError`."""
         remote = self._mapping.remote(origin)
-        asked = self._maps.store.get((self._tenant, origin)) or await self._find(origin)
+        known = self._maps.store.get((self._tenant, origin)) or self._ready.get(origin)
+        asked = known or await self._find(origin)
         if asked is None:
             self._mapping.admits(origin)
             await self._create(origin, remote)
@@ -90,14 +94,18 @@ class MapNamespaces:
             if asked.status.namespace == remote:
                 return remote  # what runs there is looked after to its end
             raise NamespaceGoingError(remote)
-        return self._answer(asked, remote)
+        self._answer(asked, remote)
+        if known is None:
+            self._ready[origin] = asked
+        return remote
 
-    def _answer(self, asked: NamespaceMap, remote: str) -> str:
+    def _answer(self, asked: NamespaceMap, remote: str) -> None:
+        """Raise what the provider's manager says against it, if anything."""
         said = condition(asked.status.conditions, "Ready")
         if said is None:
             raise NamespacePendingError(remote)
         if said.status == "True":
-            return remote
+            return
         match said.reason:
             case "ForeignNamespace":
                 raise ForeignNamespaceError(remote)
@@ -114,7 +122,8 @@ class MapNamespaces:
             raise NamespaceGoingError(asked.status.namespace or origin)
 
     def forget(self, remote: str) -> None:
-        """See `MappedNamespaces`. There is nothing to forget: the provider's manager notices, and says so."""
+        """See `MappedNamespaces`. What the watch told stays: the provider's manager notices, and says so."""
+        self._ready = {origin: asked for origin, asked in self._ready.items() if asked.status.namespace != remote}
 
     async def existing(self) -> dict[str, str]:
         """See `MappedNamespaces`."""
@@ -179,6 +188,7 @@ class MapNamespaces:
     async def _delete(self, asked: NamespaceMap) -> None:
         if asked.metadata.deletion_timestamp:
             return
+        self._ready.pop(asked.metadata.name, None)
         try:
             await self._provider.delete(
                 NAMESPACE_MAPS, name=asked.metadata.name, namespace=self._tenant, uid=asked.metadata.uid

@@ -45,12 +45,15 @@ def test_f3_i6_a_partition_is_told_and_healed(direct: World) -> None:
 
 
 def test_f4_i2_requests_arrive_and_answers_do_not(direct: World) -> None:
+    """Nobody can connect then, so those arrive for which a connection is there and idle: one at the least."""
     direct.running("a")
+    names = ("b", "c", "d")
     with direct.provider_away(direct.faults.link_cut("provider", direct.node.name, one_way=True)):
-        direct.create("b")
-        direct.until_remote("b")
-    direct.until_phase("b")
-    assert len(direct.check().remotes_of(direct.uid("b"))) == 1
+        direct.create(*names)
+        direct.until(lambda: any(map(direct.remote, names)), what="a request to arrive")
+    direct.until_phase(*names)
+    history = direct.check()
+    assert [len(history.remotes_of(direct.uid(name))) for name in names] == [1, 1, 1]
 
 
 def test_f5_i6_a_provider_that_falls_silent_is_noticed_in_time(direct: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from deploy import stack
 from deploy.lab.lab import Lab
 from deploy.lab.process import Unit
+from deploy.lab.proxy import rules
 from tests.cluster.faults import proxies, test_kills, test_lists, test_writes
 from tests.cluster.faults.conftest import node_of, world_of
 from tests.cluster.faults.proxies import Proxy
@@ -87,3 +88,17 @@ def test_f18_i1_i2_killed_after_a_request_whose_answer_was_lost_it_goes_on_with_
 @pytest.mark.timeout(900)
 def test_f19_i1_i4_killed_at_any_write_it_goes_on_as_if_nothing_had_been(spoiled: World) -> None:
     test_kills.test_f19_i1_i4_killed_at_any_write_it_goes_on_as_if_nothing_had_been(spoiled)
+
+
+def test_a_namespace_that_was_found_is_not_asked_for_again_while_its_watch_is_away(spoiled: World) -> None:
+    """As after a partition, before that watch is tried again: pods must not wait for it, nor for more answers."""
+    maps = "/namespacemaps"
+    spoiled.provider_proxy.add(rules.status(503, "ServiceUnavailable", "not now"), path=f"{maps}$", verb="watch")
+    spoiled.provider_proxy.break_watches(path=maps)
+    spoiled.running("a")
+    asked = len(spoiled.provider_proxy.records)
+    spoiled.running("b", "c")
+    assert not spoiled.provider_proxy.seen(path=f"{maps}/{spoiled.namespace}$", since=asked)
+    spoiled.provider_proxy.clear()
+    spoiled.until(lambda: spoiled.provider_proxy.watches(path=maps), what="the watch of NamespaceMaps")
+    spoiled.check()
