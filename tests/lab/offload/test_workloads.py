@@ -90,7 +90,7 @@ def _events(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_job_completes_and_keeps_its_logs(consumer: Kubectl) -> None:
+def test_a_job_completes_and_keeps_its_logs(consumer: Kubectl, provider: Kubectl) -> None:
     work = m.shell("main", "echo done by $HOSTNAME")
     consumer.apply(m.job("sum", work, spec={"completions": 4, "parallelism": 2}))
     found = consumer.wait_for("job", "sum", lambda j: job_done(j, "Complete"), timeout=90)
@@ -98,7 +98,10 @@ def test_a_job_completes_and_keeps_its_logs(consumer: Kubectl) -> None:
     names = [p["metadata"]["name"] for p in consumer.list("pods", "-l", "app=sum")]
     assert len(names) == 4
     for name in names:
-        assert consumer.run("logs", name) == f"done by {name}\n"
+        said = consumer.run("logs", name)
+        assert said == f"done by {name}\n", (
+            f"the provider says {provider.run('logs', name)!r}, and isthmus then {consumer.run('logs', name)!r}"
+        )
 
 
 def test_a_failing_job_backs_off_and_fails(consumer: Kubectl) -> None:
