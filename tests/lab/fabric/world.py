@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from netfabric._pb import fabric_pb2 as pb
 from netfabric._pb import fabric_pb2_grpc
@@ -138,10 +139,11 @@ class AgentProcess:
         """Wait until it answers: long, for in a guest on a busy machine it may take minutes to start."""
         assert self.process is not None
         with self.channel() as channel:
-            answers = grpc.channel_ready_future(channel)
-            for _ in range(200):
-                with suppress(grpc.FutureTimeoutError):
-                    answers.result(timeout=1)
+            # By a call: the thread of grpc.channel_ready_future may still look at the channel when that is closed.
+            asked = health_pb2_grpc.HealthStub(channel)
+            for _ in range(40):
+                with suppress(grpc.RpcError):
+                    asked.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True)
                     return
                 if self.process.ended(0):
                     break
