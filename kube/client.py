@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ import prometheus_client
 import structlog
 from msgspec import Raw
 
-from kube import decoding, metrics, transport
+from kube import decoding, discovery, metrics, transport
 from kube.config import Credentials
 from kube.errors import ApiError, ProtocolError
 from kube.limiter import AdaptiveLimiter
@@ -134,7 +135,7 @@ class Client:
         """Read all objects at one revision (quorum read): all of them or an error, never a part.
 
         Continue tokens that expire between two pages (410) make it begin again. `missing_ok`: an API server that has no
-        such resource has none of its objects, as when its definition was removed.
+        such resource, as when its definition was removed, and says so by discovery, has none of its objects.
         """
         params = selectors(label_selector, field_selector)
         path = resource.path(namespace=namespace)
@@ -149,7 +150,7 @@ class Client:
             except ApiError as error:
                 if error.gone:
                     continue
-                if missing_ok and error.not_found:
+                if missing_ok and error.not_found and await discovery.lacks(partial(self.raw, "GET"), resource):
                     return Listing(items=[], resource_version="")
                 raise
             return Listing(items=items, resource_version=revision, undecodable=undecodable)

@@ -16,7 +16,7 @@ from kube.kubeconfig import Material
 from kube.objects import ConfigMap, Metadata, Object
 from kube.resources import CONFIG_MAPS, EVENTS, LEASES, PODS, Resource
 from tests.unit.kube import fakeapi, rawserver
-from tests.unit.kube.fakeapi import FakeApi, failure
+from tests.unit.kube.fakeapi import FakeApi, Script, failure
 
 GetMap = Callable[[Client], Awaitable[Any]]
 
@@ -44,12 +44,48 @@ async def test_list_reads_all_pages(api: FakeApi, client: Client) -> None:
     assert all("resourceVersion" not in request.query for request in api.requests)
 
 
-async def test_a_resource_that_is_not_served_is_an_error_or_none_as_asked(client: Client) -> None:
-    unserved = Resource("example.org", "v1", "gadgets", "Gadget")
+GADGETS = Resource("example.org", "v1", "gadgets", "Gadget")
+OTHERS = {"kind": "APIResourceList", "resources": [{"name": "widgets"}]}
+GROUPS = {"kind": "APIGroupList", "groups": [{"name": "example.org", "versions": [{"version": "v2"}]}]}
+
+
+def documents(found: dict[str, object]) -> Script:
+    """A server that has these besides."""
+
+    async def answer(request: web.Request) -> web.Response | None:
+        return web.json_response(found[request.path]) if request.path in found else None
+
+    return answer
+
+
+@pytest.mark.parametrize("discovered", [{"/apis/example.org/v1": OTHERS}, {"/apis": GROUPS}], ids=["kind", "version"])
+async def test_a_resource_that_is_not_served_is_an_error_or_none_as_asked(
+    api: FakeApi, client: Client, discovered: dict[str, object]
+) -> None:
+    api.script = documents(discovered)
     with pytest.raises(ApiError) as caught:
-        await client.list(unserved, namespace="ns")
+        await client.list(GADGETS, namespace="ns")
     assert caught.value.not_found
-    assert (await client.list(unserved, namespace="ns", missing_ok=True)).items == []
+    assert (await client.list(GADGETS, namespace="ns", missing_ok=True)).items == []
+
+
+@pytest.mark.parametrize(
+    "discovered",
+    [
+        {},
+        {"/apis/example.org/v1": {"kind": "APIResourceList", "resources": [{"name": "gadgets"}]}},
+        {"/apis": {"kind": "APIGroupList", "groups": [{"name": "example.org", "versions": [{"version": "v1"}]}]}},
+        {"/apis/example.org/v1": {"kind": "Page"}},
+        {"/apis": {}},
+    ],
+    ids=["nothing but 404", "kind", "version", "nonsense", "more nonsense"],
+)
+async def test_f17_a_404_that_discovery_does_not_confirm_is_no_empty_list(
+    api: FakeApi, client: Client, discovered: dict[str, object]
+) -> None:
+    api.script = documents(discovered)
+    with pytest.raises(ApiError):
+        await client.list(GADGETS, namespace="ns", missing_ok=True)
 
 
 async def test_f11_a_list_that_expires_between_pages_begins_again(api: FakeApi, client: Client) -> None:
