@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -141,12 +142,11 @@ class AgentProcess:
         with self.channel() as channel:
             # By a call: the thread of grpc.channel_ready_future may still look at the channel when that is closed.
             asked = health_pb2_grpc.HealthStub(channel)
-            for _ in range(40):
+            deadline = time.monotonic() + 200
+            while time.monotonic() < deadline and not self.process.ended(0):
                 with suppress(grpc.RpcError):
                     asked.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True)
                     return
-                if self.process.ended(0):
-                    break
         raise AssertionError(f"{self.name} does not answer:\n{self.log.read_text(errors='replace')[-5000:]}")
 
     def send(self, number: signal.Signals) -> None:
