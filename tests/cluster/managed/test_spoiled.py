@@ -5,10 +5,12 @@ makes the remote pods, is spoiled at the end.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from deploy import stack
+from deploy.lab.api import StatusError
 from deploy.lab.lab import Lab
 from deploy.lab.process import Unit
 from deploy.lab.proxy import rules
@@ -19,6 +21,7 @@ from tests.cluster.faults.world import World
 from tests.cluster.managed.conftest import SPOILED_ID
 
 NODE = "managed-spoiled"
+MAPS = "/namespacemaps"
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +95,44 @@ def test_f19_i1_i4_killed_at_any_write_it_goes_on_as_if_nothing_had_been(spoiled
 
 def test_a_namespace_that_was_found_is_not_asked_for_again_while_its_watch_is_away(spoiled: World) -> None:
     """As after a partition, before that watch is tried again: pods must not wait for it, nor for more answers."""
-    maps = "/namespacemaps"
-    spoiled.provider_proxy.add(rules.status(503, "ServiceUnavailable", "not now"), path=f"{maps}$", verb="watch")
-    spoiled.provider_proxy.break_watches(path=maps)
-    spoiled.running("a")
-    asked = len(spoiled.provider_proxy.records)
-    spoiled.running("b", "c")
-    assert not spoiled.provider_proxy.seen(path=f"{maps}/{spoiled.namespace}$", since=asked)
-    spoiled.provider_proxy.clear()
-    spoiled.until(lambda: spoiled.provider_proxy.watches(path=maps), what="the watch of NamespaceMaps")
+    with unwatched_maps(spoiled):
+        spoiled.running("a")
+        asked = len(spoiled.provider_proxy.records)
+        spoiled.running("b", "c")
+        assert not spoiled.provider_proxy.seen(path=f"{MAPS}/{spoiled.namespace}$", since=asked)
     spoiled.check()
+
+
+def test_a_namespace_that_went_while_its_watch_is_away_is_asked_for_anew(spoiled: World) -> None:
+    """What was found is forgotten when a write says that it is no more."""
+    path = f"/apis/offloading.isthmus.dev/v1alpha1/namespaces/isthmus-{SPOILED_ID}{MAPS}/{spoiled.namespace}"
+    remote = f"/api/v1/namespaces/{spoiled.remote_namespace}"
+    with unwatched_maps(spoiled):
+        spoiled.running("a")
+        spoiled.delete("a")
+        spoiled.until_gone("a")
+        before = spoiled.provider.request("GET", remote)["metadata"]["uid"]
+        spoiled.provider.request("DELETE", path)
+        spoiled.until(lambda: _uid(spoiled, remote) != before, what="the namespace to go")
+        spoiled.running("b")
+        assert _uid(spoiled, remote) not in ("", before)
+
+
+def _uid(world: World, path: str) -> str:
+    try:
+        return str(world.provider.request("GET", path)["metadata"]["uid"])
+    except StatusError as error:
+        if error.status == 404:
+            return ""
+        raise
+
+
+@contextmanager
+def unwatched_maps(world: World) -> Iterator[None]:
+    """The virtual node's watch of NamespaceMaps fails meanwhile; afterwards it is there."""
+    proxy = world.provider_proxy
+    proxy.add(rules.status(503, "ServiceUnavailable", "not now"), path=f"{MAPS}$", verb="watch")
+    proxy.break_watches(path=MAPS)
+    yield
+    proxy.clear()
+    world.until(lambda: proxy.watches(path=MAPS), what="the watch of NamespaceMaps")
