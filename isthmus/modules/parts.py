@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +15,7 @@ from kube.election import LeaderElector
 from kube.events import EventRecorder
 from kube.reflector import Reflector
 from kube.supervisor import Stage, Supervisor
+from kube.together import until_one_ends
 from reflection.managed.tenancy import Everyone, Tenants
 
 Work = Callable[[], Awaitable[None]]
@@ -61,18 +60,8 @@ def while_leading(elector: LeaderElector, work: Work) -> Work:
 
     async def run_led() -> None:
         await elector.leading.wait()
-        working = asyncio.ensure_future(work())
-        watching = asyncio.ensure_future(elector.lost())
-        try:
-            done, _ = await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            raise LeadershipLostError("another replica leads, or may")
-        finally:
-            for task in (working, watching):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(working, watching, return_exceptions=True)
+        await until_one_ends(work(), elector.lost())
+        raise LeadershipLostError("another replica leads, or may")
 
     return run_led
 

@@ -18,6 +18,7 @@ import structlog
 from grpc import aio
 
 from kube.backoff import Backoff
+from kube.together import until_one_ends
 from netfabric._pb import fabric_pb2 as pb
 from netfabric._pb import fabric_pb2_grpc as rpc
 from netfabric.controller.authority import Credential
@@ -155,17 +156,7 @@ class AgentConnection:
     async def _session(self, stub: rpc.FabricAgentAsyncStub) -> None:
         self._heard.clear()
         self._news.set()  # whoever connects anew may have nothing
-        reading = asyncio.ensure_future(self._read(stub))
-        sending = asyncio.ensure_future(self._send(stub))
-        try:
-            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (reading, sending):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(reading, sending, return_exceptions=True)
+        await until_one_ends(self._read(stub), self._send(stub))
 
     async def _read(self, stub: rpc.FabricAgentAsyncStub) -> None:
         call = stub.Watch(pb.WatchRequest(interval_seconds=self._rhythm.interval))
