@@ -178,16 +178,17 @@ class World:
     def until(self, condition: Callable[[], object], *, what: str, timeout: float = LONG) -> None:
         """Until it holds; a refusal or no answer of an API server counts as no."""
 
-        def holds() -> bool:
-            try:
-                return bool(condition())
-            except (StatusError, OSError):
-                return False
-
         try:
-            wait_until(holds, what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
+            wait_until(_answered(condition), what=f"{what} in {self.namespace}", timeout=timeout, every=0.05)
         except LabError as error:
             raise AssertionError(f"{error}\n{self._scene()}") from None
+
+    def within(self, seconds: float, condition: Callable[[], object]) -> bool:
+        """Whether it comes to hold in this time, for what may as well not come."""
+        try:
+            return wait_until(_answered(condition), what="", timeout=seconds, every=0.05)
+        except LabError:
+            return False
 
     def _scene(self) -> str:
         """What somebody needs to see who looks for the cause of a failure: both sides' pods, and the log's end."""
@@ -341,6 +342,16 @@ def _without_noise(pod: Json) -> Json:
 def _pod_path(namespace: str, name: str, subresource: str) -> str:
     parts = (part for part in (name, subresource) if part)
     return "/".join((f"/api/v1/namespaces/{namespace}/pods", *parts))
+
+
+def _answered(condition: Callable[[], object]) -> Callable[[], bool]:
+    def holds() -> bool:
+        try:
+            return bool(condition())
+        except (StatusError, OSError):
+            return False
+
+    return holds
 
 
 def _get(api: Api, path: str) -> Json | None:
