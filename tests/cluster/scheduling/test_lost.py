@@ -211,16 +211,17 @@ def test_i2_a_successor_by_the_out_of_service_taint_waits_for_its_predecessor(sh
     shop.lose()
     kubectl.run("taint", "node", LOST, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute")
 
-    def succeeded() -> str:
-        found = [pod for pod in shop.pods("db") if pod["spec"].get("nodeName") == OTHER]
-        return str(found[0]["metadata"]["uid"]) if found else ""
+    def succeeded() -> bool:
+        return any(pod["spec"].get("nodeName") == OTHER for pod in shop.pods("db"))
 
-    new = eventually(succeeded, what="a successor on the other node", timeout=2 * LONG)
-    assert new != old
+    eventually(succeeded, what="a successor on the other node", timeout=2 * LONG)
     kubectl.run("taint", "node", LOST, f"{OUT_OF_SERVICE}-")
     assert shop.remote_of("db") == {old: remote}
-    assert not _ready(shop.pods("db")[0]), "it must not run beside the old one"
+    assert not any(map(_ready, shop.pods("db"))), "it must not run beside the old one"
 
     shop.find()
-    assert shop.until_running("db", many=1) == [new]
+    # Not always the first successor: Kubernetes' eviction for taints deletes by name, and asks again when it is told
+    # that there is none of it (tainteviction/taint_eviction.go), which may be the successor by then.
+    (new,) = shop.until_running("db", many=1)
+    assert new != old
     assert set(shop.remote_of("db")) == {new}
