@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -167,3 +167,34 @@ def test_secrets_are_read_as_they_were_written() -> None:
     with pytest.raises(certificates.MaterialError):
         certificates.decode({**encoded, certificates.KEY: b"-----BEGIN"})
     assert "PRIVATE" not in repr(pair)
+
+
+async def until_there(found: Callable[[], list[asyncio.Task[Any]]]) -> list[asyncio.Task[Any]]:
+    """Looked for at every turn of the loop, for what may be over at the next."""
+    async with asyncio.timeout(20):
+        while not (tasks := found()):  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0)
+    return tasks
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_is_let_go_also_while_it_fails(tmp_path: Path, turns: int) -> None:
+    connection = AgentConnection(
+        GATEWAY,
+        target=f"unix:{tmp_path}/nobody",
+        credential=lambda: None,
+        changed=lambda _: None,
+        slots=asyncio.Semaphore(1),
+    )
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(connection.run())
+    (read,) = await until_there(lambda: [t for t in asyncio.all_tasks() - before if "._read " in str(t.get_coro())])
+    await asyncio.wait({read}, timeout=20)
+    assert read.done()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running}, timeout=2)
+    ended = running.done()
+    running.cancel()
+    assert ended, "the cancellation was lost"
